@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from blockjobs.cli.runfile import size as parse_size
+from blockjobs.cli.runfile import parse_size
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.runs import plan_backup

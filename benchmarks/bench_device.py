@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from blockjobs.cli.runfile import size as parse_size
+from blockjobs.cli.runfile import parse_size
 from blockworker.copy.engine import Copy
 from blockworker.copy.throttle import Throttle
 from blockworker.volumes.device import DeviceSource

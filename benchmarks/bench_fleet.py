@@ -26,9 +26,9 @@ from blockjobs.model import ids, volumespec
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 from blockjobs.registry import keys, scripts
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.server import RedisServer
 
@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, place: Path, hosts: list[Host], processes: int) -> None:
         self.hosts, self.place = hosts, place
         self.server = RedisServer(place / "redis").start()
-        self.client = connect(self.server.url)
+        self.client = connect_client(self.server.url)
         self.registry = Registry(self.client)
         self.seq = "0"
         self.children = [self._start("coordinator", "-m", "blockjobs", "coordinator")]
@@ -52,7 +52,7 @@ class Bench:
 
     def _start(self, name: str, *words: str) -> subprocess.Popen[bytes]:
         env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url}
-        return spawn([sys.executable, *words], log=self.place / f"{name}.log", env=env)
+        return spawn_child([sys.executable, *words], log=self.place / f"{name}.log", env=env)
 
     def close(self) -> None:
         for child in self.children:
@@ -80,7 +80,7 @@ class Bench:
                 null = {"driver": "null-co", "host": host, "size": 1 << 30, "read-zeroes": True}
                 job = ids.job_id(f"{run}.{host}-{number}")
                 txn = TxnId(run if grouped else f"{run}.{host}-{number}")
-                volume = volumespec.parse(null)
+                volume = volumespec.parse_volume(null)
                 specs.append(JobSpec(id=job, transaction=txn, run=run, source=volume, target=volume))
         return RunPlan(run, name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
 
@@ -95,7 +95,7 @@ class Bench:
 
     @property
     def _names(self) -> dict[str, str]:
-        return {str(self.client.script_load(scripts.source(name))): name for name in scripts.NAMES}
+        return {str(self.client.script_load(scripts.script_source(name))): name for name in scripts.NAMES}
 
     def slowest(self) -> list[tuple[float, str]]:
         """The slowest calls in ms, with the script's name."""
@@ -121,7 +121,7 @@ class Bench:
         print(f"  {name}: {sum(seen.values()) / total:.1f} requests/job: {counts}")
 
     def _count(self, digests: dict[str, str], run: str, seen: Counter[str]) -> None:
-        with connect(self.server.url).monitor() as monitor:
+        with connect_client(self.server.url).monitor() as monitor:
             for row in monitor.listen():
                 words = row["command"].split(" ")
                 if words[:2] == ["PUBLISH", "done"] and words[2] == run:

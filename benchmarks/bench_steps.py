@@ -19,12 +19,12 @@ from statistics import median
 import redis
 
 from blockjobs.model import volumespec
-from blockjobs.model.barriers import BY_HOSTS, Do, Finished, Step, plan
+from blockjobs.model.barriers import BY_HOSTS, Do, Finished, Step, next_action
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.runs import RunPlan
 from blockjobs.registry.attempts import Claim, Progress, Who
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.server import RedisServer
 from blockworker.host.config import HostConfig
@@ -48,8 +48,8 @@ def specs(place: Path, jobs: int) -> tuple[JobSpec, ...]:
     return tuple(
         JobSpec(
             id=JobId(f"{RUN}.j{n}"), transaction=TxnId(RUN), run=RunId(RUN), snapshot="none",
-            source=volumespec.parse(f"{HOST}:{place}/source.img"),
-            target=volumespec.parse(f"{HOST}:{place}/backup/{RUN}/j{n}.img"), target_base=f"{place}/backup",
+            source=volumespec.parse_volume(f"{HOST}:{place}/source.img"),
+            target=volumespec.parse_volume(f"{HOST}:{place}/backup/{RUN}/j{n}.img"), target_base=f"{place}/backup",
         )
         for n in range(jobs)
     )  # fmt: skip
@@ -73,7 +73,7 @@ class Bench:
         """Do everything; what each step of the host took."""
         took: Costs = {}
         while (view := self.registry.transactions.view(TxnId(RUN))) is not None:
-            match plan(view):
+            match next_action(view):
                 case Do(Step.RUN, _):
                     self.copy()
                 case Do(step, _) if step in BY_HOSTS:
@@ -97,7 +97,7 @@ class Bench:
         for n, spec in enumerate(self.jobs):
             claim = self.host.attempts.claim(spec.id, Who(f"a{n}", 1, 1.0, "boot"))
             assert isinstance(claim, Claim), claim
-            path, root = volumespec.label(spec.target.volume), journal.Root(self.roots.config.write_roots[0])
+            path, root = volumespec.volume_label(spec.target.volume), journal.Root(self.roots.config.write_roots[0])
             member = journal.read_member(self.roots, root, spec.transaction, spec.id)
             assert member is not None, path
             target = StagedTarget.take(self.roots, member, claim.token)
@@ -116,7 +116,10 @@ def run(jobs: int, directory: str | None) -> Costs:
     """One run in a place and with a Redis of its own."""
     place = Path(tempfile.mkdtemp(prefix="bench-steps-", dir=directory))
     try:
-        with RedisServer(place / "redis") as server, connect(server.url) as client:  # durable, as any that is used
+        with (
+            RedisServer(place / "redis") as server,
+            connect_client(server.url) as client,
+        ):  # durable, as any that is used
             return Bench(client, place, jobs).on()
     finally:
         shutil.rmtree(place)

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from blockjobs.model.errors import NoRedis
 from blockjobs.process.sockets import LONGEST_SOCKET
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 
 NAMES: Final = ("redis-server", "valkey-server")  # in the order of the search on PATH
 START_LIMIT: Final = 60.0  # seconds: a large append-only file takes a while to load
@@ -108,10 +108,10 @@ class RedisServer:
                 left.kill()
                 left.wait(STOP_LIMIT)
         conf = _CONF.format(
-            socket=_quoted(self.socket),
-            directory=_quoted(self.directory),
-            pidfile=_quoted(self._pidfile),
-            log=_quoted(self.log),
+            socket=_quote_path(self.socket),
+            directory=_quote_path(self.directory),
+            pidfile=_quote_path(self._pidfile),
+            log=_quote_path(self.log),
         )
         self._conf.write_text(conf, encoding="utf-8")
 
@@ -140,7 +140,7 @@ class RedisServer:
         if self._child is not None and self._child.poll() is None:
             return self
         self.prepare()
-        self._child = spawn(self.command, log=self.log)
+        self._child = spawn_child(self.command, log=self.log)
         give_up = time.monotonic() + START_LIMIT
         while not self.answers():
             if self._child.poll() is not None or time.monotonic() > give_up:
@@ -226,6 +226,6 @@ def make_private(directory: Path) -> None:
         raise NoRedis(f"{directory} is not a private directory of this user: remove it, or choose a shorter --dir")
 
 
-def _quoted(path: Path) -> str:
+def _quote_path(path: Path) -> str:
     """``path`` as a single word of a redis.conf."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

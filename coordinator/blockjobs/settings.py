@@ -30,7 +30,7 @@ def state_directory() -> Path | None:
     return Path(home, ".local/state/blockjobs") if home.startswith("/") else None
 
 
-def absolute(path: Path, what: str) -> Path:
+def absolute_path(path: Path, what: str) -> Path:
     """The absolute form of a path; ``what``: names the path in an error.
 
     Raises:

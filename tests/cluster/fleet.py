@@ -31,15 +31,15 @@ from blockjobs.model import ids, templates
 from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.runs import PlanOptions, RunPlan, volumes
-from blockjobs.process.spawn import spawn
+from blockjobs.model.runs import PlanOptions, RunPlan, job_volumes
+from blockjobs.process.spawn import spawn_child
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import JobView
 from blockjobs.server import RedisServer
-from blockworker.host.config import HostConfig, dump
+from blockworker.host.config import HostConfig, host_config_text
 
 MIB = 1 << 20
 LOG = 64 * MIB  # bytes that a registry needs here, with some to spare
@@ -97,7 +97,7 @@ class Fleet:
         # In memory where that is possible: processes die here, no power, and each change of the registry is a flush.
         self.files = Path(tempfile.mkdtemp(prefix="fleet-registry-", dir=memory(LOG)))
         self.server = self.make_server(self.files / "redis").start()
-        self.client = connect(self.server.url)
+        self.client = connect_client(self.server.url)
         self.registry = Registry(self.client)
         self.processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         (place / "logs").mkdir()
@@ -110,7 +110,7 @@ class Fleet:
             if devices:
                 mine |= {"devices": tuple(devices), "allow_in_place": True}
             allowed = HostConfig(name=host, slots=slots, allow_overwrite=allow_overwrite, **mine)
-            (place / f"{host}.toml").write_text(dump(allowed))
+            (place / f"{host}.toml").write_text(host_config_text(allowed))
         for name in [*daemons, *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
             self.start(name)
         self.await_up(self.hosts)
@@ -139,7 +139,7 @@ class Fleet:
         if self.forked and not wrapper and "LD_PRELOAD" not in env:  # which is for whoever is loaded
             self.processes[name] = forks().start(BLOCKJOBS, words, log=log, env=env)
         else:
-            self.processes[name] = spawn([*wrapper, sys.executable, "-m", "blockjobs", *words], log=log, env=env)
+            self.processes[name] = spawn_child([*wrapper, sys.executable, "-m", "blockjobs", *words], log=log, env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal; for one that ends a process, wait until it is gone; one that stops it ends with the test."""
@@ -220,8 +220,8 @@ class Fleet:
         for job in jobs:
             own = dict(job)
             name = str(own.pop("id"))
-            words = templates.words(run, name, datetime.now(UTC))
-            source, target, base = volumes(
+            words = templates.template_words(run, name, datetime.now(UTC))
+            source, target, base = job_volumes(
                 own.pop("source"), own.pop("target"), words, in_place=bool(own.get("in_place"))
             )
             members: PlanOptions = {**options, **own}  # type: ignore[typeddict-item]

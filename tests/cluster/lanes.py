@@ -19,7 +19,7 @@ from talk import Monitor
 
 from blockjobs.cli import run as cli_run
 from blockjobs.cli import runfile
-from blockjobs.cli.gather import gather
+from blockjobs.cli.gather import gather_fleet_facts
 from blockjobs.client.event_stream import Stream
 from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model.errors import NoSuchJob
@@ -76,7 +76,7 @@ class Lane:
 
         def ask() -> None:
             nonlocal known
-            known = gather(self.here, read, lambda _: None)
+            known = gather_fleet_facts(self.here, read, lambda _: None)
 
         self.listen(Stream(self.here.registry, self.here.registry.events.last()))
         return cli_run.submit(self.here, lambda now: read.plan(now, known), ask).run

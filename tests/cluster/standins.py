@@ -21,19 +21,19 @@ from itertools import cycle
 from celery import Celery
 from kombu import Connection, Consumer, Message, Queue
 
-from blockjobs.broker.tasks import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.broker.tasks import COPY_TASK, QUESTION_TASK, STEP_TASK, configure_celery, copy_queue, steps_queue
 from blockjobs.daemons.loop import stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.process.clock import read_boot_id
 from blockjobs.registry.attempts import Progress, Who
-from blockjobs.registry.connection import Client, connect
+from blockjobs.registry.connection import Client, connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockworker.attempt import attempt
-from blockworker.host.config import HostConfig, facts
+from blockworker.host.config import HostConfig, machine_facts
 from blockworker.host.machine import machine_name
 from blockworker.host.roots import Roots
-from blockworker.questions.look import look
+from blockworker.questions.look import inspect_volumes
 from blockworker.steps.steps import Steps
 from blockworker.system.processstart import read_start
 from blockworker.watch.watcher import Watcher
@@ -62,13 +62,13 @@ class StandIn:
     def question(self, question: str) -> None:
         questions, host = self.registry.questions, self.registry.host
         if (asked := questions.take(host, question)) is not None:
-            questions.answer(host, question, look(self.roots, asked["looks"]))
+            questions.answer(host, question, inspect_volumes(self.roots, asked["looks"]))
 
     def copy(self, job: str) -> None:
         """A doorbell: claim, one checkpoint, finish."""
         attempts = self.registry.attempts
         if self.roots.config.read_roots:
-            attempt.run(attempts, self.roots, JobId(job), draining=lambda: False, tell=lambda _: None)
+            attempt.run_attempt(attempts, self.roots, JobId(job), draining=lambda: False, tell=lambda _: None)
             return
         claim = attempts.claim(JobId(job), Who(uuid.uuid4().hex, *self._who))
         if isinstance(claim, str):
@@ -85,7 +85,7 @@ class StandIn:
 def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> None:
     """Answer for ``hosts`` until a signal comes."""
     stop = stop_on_signals()
-    client, beats = connect(url), connect(url)
+    client, beats = connect_client(url), connect_client(url)
     standins = {host: StandIn(client, host, stuck=stuck, root=root) for host in hosts}
     machines = {host: machine_name(standin.roots.config) for host, standin in standins.items()}
     # What a process before this one had claimed is dead: the product's watcher says so.
@@ -97,7 +97,7 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> No
     for watcher in watchers:
         watcher.start()
     app = Celery("standins", set_as_current=False)
-    configure(app, url)
+    configure_celery(app, url)
     tasks: dict[tuple[str, str], Callable[..., None]] = {}
     for host, standin in standins.items():
         tasks[copy_queue(host), COPY_TASK] = standin.copy
@@ -128,7 +128,7 @@ def _consume(connection: Connection, tasks: dict[tuple[str, str], Callable[..., 
 
 def _beat(registry: HostRegistry, machines: dict[Host, str], stop: threading.Event) -> None:
     """A beat a second for each host, spread over the second."""
-    about = facts()
+    about = machine_facts()
     for host in cycle(machines):
         registry.hosts.beat(host, machines[host], SLOTS, about)
         if stop.wait(BEAT / len(machines)):

@@ -24,11 +24,11 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
-from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.model.runs import RunPlan, job_volumes
 from blockjobs.process.clock import read_boot_id
 from blockjobs.registry import codec, keys
 from blockjobs.registry.attempts import Claim, Who
-from blockjobs.registry.connection import connect, line
+from blockjobs.registry.connection import connect_client, connect_control_line
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.registry.views import JobView
 from blockjobs.server import RedisServer
@@ -37,7 +37,7 @@ from blockworker.attempt import attempt, control, pause_point
 from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.questions.resolving import resolve
+from blockworker.questions.resolving import resolve_committed
 from blockworker.records.highest_decision import NAME, Highest
 from blockworker.steps.steps import Steps
 from blockworker.system.processname import named_after
@@ -76,7 +76,7 @@ class Scene:
     server: RedisServer
 
     def attempt(self) -> str:
-        return attempt.run(self.host.attempts, self.roots, JOB, draining=bool, tell=str)
+        return attempt.run_attempt(self.host.attempts, self.roots, JOB, draining=bool, tell=str)
 
     def ring(self) -> None:
         self.registry.hosts.ring(Host("a"), 2, lost_after_ms=1000)
@@ -121,13 +121,15 @@ def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     source, target = tmp_path / "disk.img", tmp_path / "copy.img"
     source.write_bytes(os.urandom(24 * MIB))
-    with RedisServer(tmp_path / "redis") as server, connect(server.url) as client:
+    with RedisServer(tmp_path / "redis") as server, connect_client(server.url) as client:
         registry, host = Registry(client), HostRegistry(client, Host("a"))
         roots = Roots(HostConfig(name=Host("a"), read_roots=(str(tmp_path),), write_roots=(str(tmp_path),)))
         host.hosts.beat(Host("a"), "m", 2, {})
         registry.hosts.judge(Host("a"), "up")
         registry.memory.note_restart(registry.hosts.run_id(), [])  # as a finalizer does that runs before all jobs
-        read, written, base = volumes(f"a:{source}", f"a:{target}", templates.words(RUN, "j", datetime.now(UTC)))
+        read, written, base = job_volumes(
+            f"a:{source}", f"a:{target}", templates.template_words(RUN, "j", datetime.now(UTC))
+        )
         job = JobSpec(
             id=JOB, transaction=TxnId(RUN), run=RUN, source=read, target=written, target_base=base, speed=8 * MIB
         )
@@ -170,7 +172,7 @@ def test_an_attempt_that_finds_its_target_taken_away_by_a_cancel_is_cancelled(sc
     assert isinstance(claim, Claim)
     if cancelled:
         scene.registry.verbs.cancel(JOB)
-    drivers.find("backup", "a").abort(scene.roots, scene.job, 1, opened=True)
+    drivers.find_driver("backup", "a").abort(scene.roots, scene.job, 1, opened=True)
     point = pause_point.PausePoint(scene.host.attempts, claim, draining=bool, tell=str)
     attempt.Attempt(scene.host.attempts, scene.roots, claim, point).run()
     view = scene.conclude()
@@ -184,7 +186,7 @@ def test_a_decision_that_the_host_cannot_note_is_not_carried_out(scene: Scene) -
     scene.registry.verbs.set_speed(JOB, 0)
     scene.ring()
     assert scene.attempt() == "done"
-    place = state.place_of(scene.roots.config)
+    place = state.state_directory_of(scene.roots.config)
     assert place is not None
     spare = Path(place.path, spare_name(NAME))
     spare.mkdir(parents=True)
@@ -193,7 +195,7 @@ def test_a_decision_that_the_host_cannot_note_is_not_carried_out(scene: Scene) -
         scene.finalizer.once()
     steps.take(Step.SETTLE, scene.job.transaction)
     with pytest.raises(IsADirectoryError):
-        resolve(
+        resolve_committed(
             answers, scene.roots, Highest(scene.roots.config), txn=scene.job.transaction, job=JOB,
             how=Resolution.DISCARD, permitted=lambda: True,
         )  # fmt: skip
@@ -331,9 +333,9 @@ def test_a_claim_by_a_process_of_an_earlier_version_is_told_by_its_process_alone
 ODD = {
     "bytes": b"\x00\xff",
     "a newer version": b"\x02\x94",
-    "too few": codec.pack(["a0", 1]),
-    "a pid that is none": codec.pack(["a0", "one", 1.0, "boot"]),
-    "a map": codec.pack({"attempt": "a0"}),
+    "too few": codec.pack_value(["a0", 1]),
+    "a pid that is none": codec.pack_value(["a0", "one", 1.0, "boot"]),
+    "a map": codec.pack_value({"attempt": "a0"}),
 }
 
 
@@ -355,7 +357,7 @@ def test_an_odd_record_of_a_claimed_job_is_named_and_keeps_no_other_from_being_r
     scene: Scene, field: str
 ) -> None:
     client, other = scene.registry.client, JobId("here.a")
-    client.hset(keys.attempts(Host("a")), other, codec.pack(["a0", 1, 1.0, "another boot"]))
+    client.hset(keys.attempts(Host("a")), other, codec.pack_value(["a0", 1, 1.0, "another boot"]))
     client.hset(keys.job(Host("a"), other), mapping={"txn": "here", "token": "1", "attempt": "a0", field: b"\xff x"})
     scene.claim(Who("a1", 1, 1.0, "another boot"))
     watcher = Watcher(scene.host.attempts, scene.roots)
@@ -372,7 +374,7 @@ def test_a_process_that_may_not_be_killed_is_named_and_keeps_no_other_from_being
         pytest.skip("only root can be two users")
     process, other, client = running("a0"), JobId("here.a"), scene.registry.client
     who = ["a0", process.pid, read_start(process.pid), read_boot_id()]
-    client.hset(keys.attempts(Host("a")), other, codec.pack(who))
+    client.hset(keys.attempts(Host("a")), other, codec.pack_value(who))
     client.hset(keys.job(Host("a"), other), mapping={"txn": "here", "token": "1", "attempt": "a0"})
     assert scene.registry.hosts.fence(Host("a"), other, "a0")
     scene.claim(Who("a1", 1, 1.0, "another boot"))
@@ -389,7 +391,7 @@ def test_a_process_that_may_not_be_killed_is_named_and_keeps_no_other_from_being
 
 
 def test_the_claim_of_a_job_that_is_gone_is_forgotten(scene: Scene) -> None:
-    scene.registry.client.hset(keys.attempts(Host("a")), "here.a", codec.pack(["a0", 1, 1.0, "another boot"]))
+    scene.registry.client.hset(keys.attempts(Host("a")), "here.a", codec.pack_value(["a0", 1, 1.0, "another boot"]))
     Watcher(scene.host.attempts, scene.roots).look()
     assert not scene.registry.client.exists(keys.attempts(Host("a")))
 
@@ -397,13 +399,16 @@ def test_the_claim_of_a_job_that_is_gone_is_forgotten(scene: Scene) -> None:
 @pytest.fixture
 def lossy(scene: Scene, tmp_path: Path) -> Iterator[Callable[[], str]]:
     """An attempt whose claim is answered, and whose answer is lost; how it ended."""
-    with Proxy(scene.server.socket, tmp_path / "proxy", b"$7\r\nclaimed\r\n") as proxy, line(proxy.url) as client:
+    with (
+        Proxy(scene.server.socket, tmp_path / "proxy", b"$7\r\nclaimed\r\n") as proxy,
+        connect_control_line(proxy.url) as client,
+    ):
 
         def run() -> str:
             scene.ring()
             attempts = HostRegistry(client, Host("a")).attempts
             try:
-                return attempt.run(attempts, scene.roots, JOB, draining=bool, tell=str)
+                return attempt.run_attempt(attempts, scene.roots, JOB, draining=bool, tell=str)
             finally:
                 assert proxy.swallowed == 1
 

@@ -21,7 +21,7 @@ from blockjobs.daemons import coordinator
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 
 
@@ -40,7 +40,7 @@ def killed_at(site: Site, runs: list[RunId], point: int) -> bool:
 
     def work() -> None:
         die_before(point)
-        registry = Registry(connect(site.url))
+        registry = Registry(connect_client(site.url))
         first = Coordinator(registry, ListBell(registry))
         while True:
             first.once()

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from blockjobs import settings
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.server import RedisServer
 
 DEADLINE = 60.0  # seconds, for a loaded machine
@@ -88,7 +88,7 @@ def dashboard(tmp_path_factory) -> Iterator[Dashboard]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("BLOCKJOBS_", "FLOWER_"))}
     opened = {"FLOWER_UNAUTHENTICATED_API": "true", "FLOWER_ADDRESS": "0.0.0.0", "FLOWER_PERSISTENT": "true",  # noqa: S104
               "FLOWER_BASIC_AUTH": LOOKER}  # fmt: skip
-    with RedisServer(directory / "redis") as server, connect(server.url) as client:
+    with RedisServer(directory / "redis") as server, connect_client(server.url) as client:
         client.acl_setuser("default", enabled=True, reset_passwords=True, passwords=[f"+{PASSWORD}"])
         url = server.url.replace("unix://", f"unix://:{PASSWORD}@")
         port = free_port()

@@ -8,7 +8,7 @@ from commands import run_command
 from fleet import Fleet
 
 from blockjobs.model.ids import Host
-from blockworker.host.config import HostConfig, dump
+from blockworker.host.config import HostConfig, host_config_text
 
 
 def doctor(fleet: Fleet, *words: str) -> tuple[int, list[dict[str, str]]]:
@@ -73,7 +73,7 @@ def test_a_host_of_which_the_configuration_names_what_is_not_there(fleet: Fleet)
     before = path.read_text()
     whose = {"name": Host("d"), "state": str(fleet.place / "state" / "d")}
     config = HostConfig(**whose, read_roots=(root,), write_roots=(root,), commands={"freeze": ("/no/where",)})
-    path.write_text(dump(config))
+    path.write_text(host_config_text(config))
     try:
         fleet.restart("steps@d")
         fleet.await_up(["d"])

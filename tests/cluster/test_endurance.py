@@ -29,9 +29,9 @@ from growth import Held, Series, grows, growth, held
 from lanes import HOSTS, SEED, Lane
 from receiver import Receiver
 
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 from blockjobs.registry import keys
-from blockworker.host.config import load
+from blockworker.host.config import load_host_config
 from blockworker.host.roots import Roots
 from blockworker.records.journal import sweep_tombstones
 
@@ -172,7 +172,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     for host in HOSTS:
         fleet.image(host, "disk.img", 1)
         fleet.image(host, "qmp.img", 1)
-    fleet.processes["events"] = spawn(
+    fleet.processes["events"] = spawn_child(
         [sys.executable, "-m", "blockjobs", "events", "--follow", "--since", "now"], log=Path(os.devnull),
         env=os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url},
     )  # fmt: skip
@@ -213,7 +213,7 @@ def seed(fleet: Fleet) -> None:
 
 def swept(fleet: Fleet, host: str) -> tuple[int, set[str]]:
     """A host's tombstones, which it keeps for a week, are swept; how many, and what lies beside them then."""
-    config = load(fleet.place / f"{host}.toml")
+    config = load_host_config(fleet.place / f"{host}.toml")
     roots = Roots(config)
     root = roots.root_of(str(fleet.root(host)), write=True)
     number = sweep_tombstones(roots, root, 0.0, now=time.time() + 1)

@@ -20,9 +20,9 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Policy, RunFields
-from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.model.runs import RunPlan, job_volumes
 from blockjobs.registry.attempts import Claim, Progress, Who
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 
 
@@ -53,7 +53,7 @@ def prepared(site: Site, number: int, *, fail: bool) -> RunId:
 def failed(site: Site, number: int) -> RunId:
     """Submit a job that is tried once more, and bring it to where its copy has failed."""
     run, path = RunId(f"run{number}"), f"a:{site.place / 'a'}"
-    source, target, base = volumes(f"{path}/disk.img", f"{path}/{{run}}/x.img", {"run": run})
+    source, target, base = job_volumes(f"{path}/disk.img", f"{path}/{{run}}/x.img", {"run": run})
     spec = JobSpec(id=JobId(f"{run}.x"), transaction=TxnId(f"{run}.each.x"), run=run, source=source, target=target,
                    target_base=base)  # fmt: skip
     fields = RunFields(policies={"each": Policy(grouped=False, retry=1, retry_wait=3600)})
@@ -77,7 +77,7 @@ def finalizer_killed_at(site: Site, txn: str, point: int) -> bool:
 
     def work() -> None:
         die_before(point)
-        registry = Registry(connect(site.url))
+        registry = Registry(connect_client(site.url))
         finalizer = Finalizer(registry, ListBell(registry))
         while txn in registry.views.unfinished():
             finalizer.once()

@@ -95,7 +95,7 @@ def command(forty: Forty, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.setenv("BLOCKJOBS_REDIS_URL", forty.server.url)
 
     def run(*words: object) -> tuple[int, str, str]:
-        code = main.guarded(lambda: main.cli.main(list(map(str, words)), standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main(list(map(str, words)), standalone_mode=False))
         return code, *capfd.readouterr()
 
     return run

@@ -31,7 +31,7 @@ from blockjobs.cli.main import cli
 from blockjobs.model.errors import HostDown
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host, RunId, TxnId
-from blockworker.host.config import dump, load
+from blockworker.host.config import host_config_text, load_host_config
 
 STAGES: Final = ("open", "cut", "copy", "prepare", "settle")
 NAMED_WITHIN: Final = 30.0  # seconds
@@ -140,8 +140,10 @@ def configure(told: Story) -> None:
     """Give host b a root on each file system, and every host something to copy."""
     fleet, path = told.fleet, told.fleet.place / "b.toml"
     more = tuple(map(str, told.tops.values()))
-    config = load(path)
-    path.write_text(dump(replace(config, read_roots=config.read_roots + more, write_roots=config.write_roots + more)))
+    config = load_host_config(path)
+    path.write_text(
+        host_config_text(replace(config, read_roots=config.read_roots + more, write_roots=config.write_roots + more))
+    )
     for name in ("steps@b", "copy@b"):
         fleet.kill(name, signal.SIGTERM)
     fleet.until_true(lambda: fleet.registry.hosts.known()[B][0] != "up")

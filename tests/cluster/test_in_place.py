@@ -237,7 +237,7 @@ def test_a_flipped_bit_stops_a_restore_onto_a_device_which_is_undefined_then(fle
         shutil.copy(f"{made}{suffix}", f"{copied}{suffix}")
     told = json.loads(Path(f"{copied}.manifest.json").read_text())
     told["digests"]["file"] = "copied.img.blake3"
-    Path(f"{copied}.manifest.json").write_bytes(manifest.dump(told))
+    Path(f"{copied}.manifest.json").write_bytes(manifest.manifest_text(told))
     flip(copied, 5)
     said = call(fleet, "restore", f"a:{copied}", f"a:{loop.path}", "--in-place")
     assert said.returncode == 1

@@ -18,7 +18,7 @@ from blockjobs.ask.sweep import Sweep
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.resolutions import Resolution
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 from blockjobs.registry import keys
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
@@ -198,7 +198,7 @@ def test_a_host_that_has_another_name_keeps_its_nights(fleet: Fleet) -> None:
         words = ["worker", "--host", "a2", "--queue", queue, "--config", str(fleet.place / "a2.toml")]
         env = os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url, **fleet.env}
         log = fleet.place / "logs" / f"{queue}@a2.log"
-        fleet.processes[f"{queue}@a2"] = spawn([sys.executable, "-m", "blockjobs", *words], log=log, env=env)
+        fleet.processes[f"{queue}@a2"] = spawn_child([sys.executable, "-m", "blockjobs", *words], log=log, env=env)
     fleet.until("HOST_UP", "a2")
     code, told = command(fleet, "rescan", "a2")
     assert (code, "nothing was found" in told, "`blockjobs hosts rename a a2`" in told) == (0, True, True), told

@@ -37,7 +37,7 @@ def mirror(
 
 def verified(target: Path) -> bool:
     """Whether the digests beside an image are of what it holds."""
-    return not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
+    return not manifest.verify_image(str(target), manifest.load_manifest(f"{target}.manifest.json")).bad
 
 
 def write(path: Path, offset: int, data: bytes) -> None:
@@ -113,7 +113,7 @@ def test_the_manifest_counts_the_bulk_and_every_pass(fleet: Fleet) -> None:
     fleet.until("BLOCK_JOB_READY", job)
     fleet.registry.verbs.complete(job)
     fleet.until("RUN_ENDED", run)
-    counts = manifest.load(f"{target}.manifest.json")["bytes"]
+    counts = manifest.load_manifest(f"{target}.manifest.json")["bytes"]
     assert counts["written"] == 12 * MIB
     assert counts["read"] >= 2 * 12 * MIB
     assert counts["recopied"] == 0
@@ -235,7 +235,7 @@ def test_sync_none_is_ready_with_nothing_and_copies_what_is_written_from_then_on
     content = target.read_bytes()
     assert content[2 * MIB : 3 * MIB] == source.read_bytes()[2 * MIB : 3 * MIB]
     assert not any(content[: 2 * MIB])
-    assert manifest.load(f"{target}.manifest.json")["digests"] is None, "it is no copy of anything"
+    assert manifest.load_manifest(f"{target}.manifest.json")["digests"] is None, "it is no copy of anything"
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

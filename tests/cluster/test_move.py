@@ -11,7 +11,7 @@ from mounts import mounted
 
 from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
-from blockworker.host.config import HostConfig, dump
+from blockworker.host.config import HostConfig, host_config_text
 
 
 class Shared(Fleet):
@@ -27,8 +27,10 @@ class Shared(Fleet):
             roots = (str(self.root(host)), str(self.common))
             config = HostConfig(name=host, slots=2, read_roots=roots, write_roots=roots)
             path = self.place / f"{host}.toml"
-            if path.read_text() != dump(config):  # else a worker that starts meanwhile might find the file empty
-                path.write_text(dump(config))
+            if path.read_text() != host_config_text(
+                config
+            ):  # else a worker that starts meanwhile might find the file empty
+                path.write_text(host_config_text(config))
         super().start(name, wrapper=wrapper)
 
 

@@ -19,7 +19,7 @@ from fleet import alive
 from nobody import as_nobody, give_to_nobody, run_as_nobody
 
 from blockjobs import settings
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.server import RedisServer
 
@@ -98,7 +98,7 @@ def test_it_says_ready_once_and_stops_without_a_trace_also_for_a_user_of_whom_no
     up = start("--host", f"a={place}/a", "--host", "b", "--root", str(place), directory=place / "state", nobody=True)
     assert up.ready.startswith("ready: a, b; "), up.process.stderr.read()
     url = settings.read_env(up.directory)
-    with connect(url) as client:
+    with connect_client(url) as client:
         assert all(Registry(client).hosts.daemons().values())
         assert [(host.name, host.state) for host in Registry(client).hosts.views()] == [("a", "up"), ("b", "up")]
     done = run_as_nobody("backup", f"b:{place}/disk.img", f"b:{place}/copy.img", env={settings.URL: url})
@@ -119,7 +119,7 @@ def test_whatever_dies_is_started_again_the_server_with_its_data(start, tmp_path
     monkeypatch.setenv("TMPDIR", str(temporary))
     up = start("--host", "a")
     (of_the_killed,) = os.listdir(temporary)
-    with connect(settings.read_env(up.directory)) as client:
+    with connect_client(settings.read_env(up.directory)) as client:
         client.set("kept", "yes")
         for words in (("unixsocket:",), ("coordinator",), ("finalizer",), ("worker", "steps"), ("worker", "copy")):
             (victim,) = up.of(*words)
@@ -166,7 +166,7 @@ def test_a_given_redis_is_used_and_left_alone(start, tmp_path):
 
 def test_a_redis_that_evicts_is_refused(start, tmp_path):
     with RedisServer(tmp_path / "given") as server:
-        with connect(server.url) as client:
+        with connect_client(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
         up = start("--host", "a", url=server.url)
         assert up.process.wait(DEADLINE) == 3

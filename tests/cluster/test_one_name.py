@@ -15,7 +15,7 @@ from forks import BLOCKJOBS, forks
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName
 from blockjobs.registry import keys
-from blockjobs.registry.connection import Client, connect
+from blockjobs.registry.connection import Client, connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockjobs.registry.heartbeats import HostTaken
 from blockjobs.server import RedisServer
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def client(server: RedisServer) -> Iterator[Client]:
-    with connect(server.url) as client:
+    with connect_client(server.url) as client:
         client.flushall()
         yield client
 

@@ -23,12 +23,12 @@ def installed(four_hosts: Fleet) -> Iterator[Fleet]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(OUTSIDE))
         patch.setattr(sys, "path", [*sys.path, str(OUTSIDE)])
-        volumespec.other.cache_clear()
+        volumespec.external_driver.cache_clear()
         for name in ("steps@d", "copy@d"):
             four_hosts.restart(name)
         four_hosts.await_up(["d"])
         yield four_hosts
-    volumespec.other.cache_clear()
+    volumespec.external_driver.cache_clear()
     for name in ("steps@d", "copy@d"):
         four_hosts.restart(name)
 
@@ -80,15 +80,15 @@ def test_a_driver_that_its_host_does_not_have_is_named_at_open(fleet: Fleet) -> 
 
 def test_a_volume_of_an_unknown_kind_is_refused_with_qemus_text() -> None:
     with pytest.raises(BadInput, match="Parameter 'driver' does not accept value 'qcow3'"):
-        volumespec.parse({**PATTERN, "driver": "qcow3"})
+        volumespec.parse_volume({**PATTERN, "driver": "qcow3"})
 
 
 def test_a_stored_volume_is_read_back_also_where_its_driver_is_not_installed(installed: Fleet) -> None:
-    volume = volumespec.parse(PATTERN)
+    volume = volumespec.parse_volume(PATTERN)
     stored = volumespec.to_dict(volume)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [path for path in sys.path if path != str(OUTSIDE)])
-        volumespec.other.cache_clear()
-        assert volumespec.parse(stored) == volume
-    volumespec.other.cache_clear()
+        volumespec.external_driver.cache_clear()
+        assert volumespec.parse_volume(stored) == volume
+    volumespec.external_driver.cache_clear()
     assert volume.lock == f"d:pattern-65-{3 * MIB + 5}"

@@ -32,7 +32,7 @@ def command(fleet, monkeypatch, capfd):
     monkeypatch.setenv("BLOCKJOBS_REDIS_URL", fleet.server.url)
 
     def run(*words):
-        code = main.guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
         return code, *capfd.readouterr()
 
     return run

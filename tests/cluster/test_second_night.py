@@ -18,7 +18,7 @@ from fleet import DEADLINE, MIB, Fleet, files
 
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.prune import PruneRequest
-from blockjobs.cli.main import cli, guarded
+from blockjobs.cli.main import cli, run_command_guarded
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.registry.events import Event
@@ -50,7 +50,7 @@ class Night:
 
     def call(self, *words: str) -> tuple[int, str]:
         """Exit code and stdout of a command."""
-        code = guarded(lambda: cli.main(list(words), standalone_mode=False))
+        code = run_command_guarded(lambda: cli.main(list(words), standalone_mode=False))
         out, self.err = self.read()
         return code, out
 

@@ -20,7 +20,7 @@ from receiver import Got, Receiver
 
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
-from blockjobs.notify.webhook import signature
+from blockjobs.notify.webhook import notice_signature
 
 SECRET = "topsecret"  # noqa: S105 - of this test
 _numbers = count()
@@ -52,7 +52,7 @@ def start(fleet: Fleet, urls: list[str], *, outcome: str = "success", **options:
 
 
 def genuine(got: Got) -> bool:
-    return got.headers["blockjobs-signature"] == signature(
+    return got.headers["blockjobs-signature"] == notice_signature(
         SECRET.encode(), got.headers["blockjobs-timestamp"], got.body
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fleet import MIB, Fleet, files
 
-from blockjobs.cli.main import cli, guarded
+from blockjobs.cli.main import cli, run_command_guarded
 from blockjobs.model.errors import VolumeBusy
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.volumespec import FileVolume, HostedVolume
@@ -30,7 +30,7 @@ class Terminal:
     def call(self, *words: object) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command."""
         self.fleet.seq = self.fleet.registry.events.last()
-        code = guarded(lambda: cli.main([*map(str, words)], standalone_mode=False))
+        code = run_command_guarded(lambda: cli.main([*map(str, words)], standalone_mode=False))
         return code, *self.read()
 
     def verify(self, *words: object) -> tuple[int, list[dict[str, object]], str]:

@@ -22,7 +22,7 @@ from unstaffed import HOSTS, Site, site_in_memory
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockworker.attempt import attempt
 from blockworker.host.roots import Roots
@@ -99,9 +99,9 @@ def writer_killed_at(site: Site, spec: JobSpec, point: int, *, disk: bool) -> bo
     """Copy a job in a process of its own that dies at its n-th point; False: it came through."""
 
     def work() -> None:
-        attempts = HostRegistry(connect(site.url), spec.host).attempts
+        attempts = HostRegistry(connect_client(site.url), spec.host).attempts
         die_before(point, *(OF_THE_DISK if disk else ()))
-        attempt.run(attempts, site.roots[spec.host], spec.id, draining=bool, tell=str)
+        attempt.run_attempt(attempts, site.roots[spec.host], spec.id, draining=bool, tell=str)
 
     site.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
     return killed(work)

@@ -22,8 +22,8 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import RunFields
-from blockjobs.model.runs import RunPlan, volumes
-from blockjobs.registry.connection import connect
+from blockjobs.model.runs import RunPlan, job_volumes
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.server import RedisServer
 from blockworker.attempt import attempt
@@ -62,7 +62,7 @@ class Site:
     cuts: Path
 
     def __post_init__(self) -> None:
-        self.registry = Registry(connect(self.url))
+        self.registry = Registry(connect_client(self.url))
         self.registry.memory.note_restart(self.registry.hosts.run_id(), [])  # as a finalizer that runs before all jobs
         self.hosts: dict[str, HostRegistry] = {}
         self.roots: dict[str, Roots] = {}
@@ -89,8 +89,8 @@ class Site:
         for host in HOSTS:
             for copy in ("x", "y") if host == "a" else ("x",):
                 path = f"{host}:{self.place / host}"
-                words = templates.words(run, copy, datetime.now(UTC))
-                source, target, base = volumes(f"{path}/disk.img", f"{path}/{{run}}/{copy}.img", words)
+                words = templates.template_words(run, copy, datetime.now(UTC))
+                source, target, base = job_volumes(f"{path}/disk.img", f"{path}/{{run}}/{copy}.img", words)
                 more = of_x if (host, copy) == ("a", "x") else {}
                 specs.append(
                     JobSpec(id=JobId(f"{run}.{host}{copy}"), transaction=TxnId(run), run=run,
@@ -105,7 +105,7 @@ class Site:
             assert self._attempt(spec.host, spec.id) == "done"
 
     def _attempt(self, host: str, job: JobId) -> str:
-        return attempt.run(self.hosts[host].attempts, self.roots[host], job, draining=bool, tell=str)
+        return attempt.run_attempt(self.hosts[host].attempts, self.roots[host], job, draining=bool, tell=str)
 
     def start(self, txn: str) -> None:
         """Bring a transaction to where its copies begin."""
@@ -121,7 +121,7 @@ class Site:
 
     def steps(self, host: str, url: str = "") -> Steps:
         """A host's steps; with ``url`` by a connection of their own, for another process."""
-        door = HostRegistry(connect(url), Host(host)) if url else self.hosts[host]
+        door = HostRegistry(connect_client(url), Host(host)) if url else self.hosts[host]
         return Steps(door.answers, self.roots[host])
 
     def rung(self, seconds: float = 0.01) -> Iterator[tuple[str, str, TxnId]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 
 BINARY: Final = "qemu-storage-daemon"
 MISSING: Final = f"{BINARY} is not installed: `make tools` as root, or apt install qemu-system-common"
@@ -76,7 +76,7 @@ def ours(place: Path) -> Iterator[Stage]:
     state.chmod(0o700)
     (state / "hosts" / "here.toml").write_text("allow-overwrite = true\n")
     argv = [sys.executable, "-m", "blockjobs", "up", "--dir", str(state), "--host", f"here={images}", "--slots", "4"]
-    process = spawn(argv, log=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process = spawn_child(argv, log=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
     try:
         _await_line(log, "ready:", process)
         yield Stage(state / "qmp.sock", images)

@@ -22,7 +22,7 @@ from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.registry.attempts import Claim
-from blockworker.copy.digests import CHUNK, LENGTH, digest
+from blockworker.copy.digests import CHUNK, LENGTH, chunk_digest
 from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
 from blockworker.host.config import HostConfig
@@ -136,8 +136,8 @@ class Story:
         file = {"driver": "file", "filename": str(self.target)}
         target = {"driver": "qcow2", "file": file} if self.mode.qcow2 else file
         return JobSpec(
-            id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse(f"h:{self.source}"),
-            target=volumespec.parse({"host": "h", **target}), target_base=str(self.disk.top / "backup"),
+            id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume(f"h:{self.source}"),
+            target=volumespec.parse_volume({"host": "h", **target}), target_base=str(self.disk.top / "backup"),
             snapshot="reflink" if self.mode.cut else "none", overwrite=self.mode.overwrite,
         )  # fmt: skip
 
@@ -189,9 +189,9 @@ class Story:
         driver.clean(roots, spec)
 
     def _cut(self, driver: Backup, roots: Roots, spec: JobSpec) -> None:
-        with journals.locked(roots, Root(str(self.disk.top)), spec.transaction) as journal:
+        with journals.locked_open_journal(roots, Root(str(self.disk.top)), spec.transaction) as journal:
             assert journal is not None
-            cut_files.begin(journal, {spec.id})
+            cut_files.record_begun_cuts(journal, {spec.id})
             driver.brace(roots, spec)
             cut = driver.cut(roots, spec, {})
             driver.keep(roots, spec, cut)
@@ -265,7 +265,7 @@ class Story:
                 yield f"bytes {start} to {end} are not what was copied"
             for chunk in range(start // CHUNK, -(-end // CHUNK)):
                 data = self.content[chunk * CHUNK : (chunk + 1) * CHUNK]
-                wanted = digest(memoryview(data)) if any(data) else bytes(LENGTH)
+                wanted = chunk_digest(memoryview(data)) if any(data) else bytes(LENGTH)
                 if digests[chunk * LENGTH : (chunk + 1) * LENGTH] != wanted:
                     yield f"the digest of chunk {chunk} is not that of what was copied"
 
@@ -276,7 +276,7 @@ class Story:
         if not self.mode.qcow2 and self.target.read_bytes() != self.content:
             yield f"{when}: the committed image differs"
         try:
-            if manifest.verify(str(self.target), manifest.load(f"{self.target}.manifest.json")).bad:
+            if manifest.verify_image(str(self.target), manifest.load_manifest(f"{self.target}.manifest.json")).bad:
                 yield f"{when}: the committed image differs from its digests"
         except BlockjobsError as error:
             yield f"{when}: the committed image cannot be verified: {error}"

@@ -18,7 +18,7 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import RunId
 from blockjobs.model.states import ACCEPTS, MOVES, Status, Verb
-from blockjobs.qmp.server import listen
+from blockjobs.qmp.server import open_listener
 from blockjobs.registry import keys
 
 CLIENTS = 200
@@ -167,10 +167,10 @@ def test_requests_may_be_sent_without_waiting_and_are_answered_in_order(face):
 def test_a_socket_that_cannot_be_is_refused_in_one_line(face, tmp_path, path):
     where = face.path if path == "taken" else tmp_path / path
     with pytest.raises(Refused, match=r"another server answers|is too long|No such file or directory"):
-        listen(where)
+        open_listener(where)
 
 
 def test_the_socket_of_a_dead_server_is_taken_over(tmp_path):
-    left = listen(tmp_path / "qmp.sock")
+    left = open_listener(tmp_path / "qmp.sock")
     left.close()
-    listen(tmp_path / "qmp.sock").close()
+    open_listener(tmp_path / "qmp.sock").close()

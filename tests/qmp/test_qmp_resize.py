@@ -12,7 +12,7 @@ from fleet import MIB, Fleet
 from talk import Monitor
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockjobs.registry import keys
@@ -83,10 +83,10 @@ def test_a_host_that_hangs_does_not_do_it_later(fleet, monitor, images):
 def test_a_message_that_comes_twice_resizes_once(fleet, monitor, images):
     """What Celery repeats finds no permit."""
     path = images / "a.img"
-    volume = volumespec.to_dict(volumespec.parse(f"a:{path}"))
+    volume = volumespec.to_dict(volumespec.parse_volume(f"a:{path}"))
     bell, questions = Doorbell(fleet.server.url), fleet.registry.questions
     what = {"ask": "resize", "volume": volume, "size": 1, "patience": 10.0}
-    once = ask(questions, bell, Host("a"), what, patience=30.0, changes=True)
+    once = put_question(questions, bell, Host("a"), what, patience=30.0, changes=True)
     assert questions.wait(Host("a"), once, 10) == {"size": 1}
     path.write_bytes(b"AB")
     bell.question(Host("a"), once)

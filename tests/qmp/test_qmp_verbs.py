@@ -61,7 +61,7 @@ def test_a_verb_is_accepted_or_refused_in_every_status_as_the_table_says(face, t
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.NULL])
 def test_every_move_is_shown_as_an_event_and_by_the_query_and_no_other_is_made(face, talk, status, to):
     put(face, status)
-    move = face.puppets.client.register_script(scripts.assemble(MOVE))
+    move = face.puppets.client.register_script(scripts.assemble_script(MOVE))
     names = [keys.job(JOB.host, JOB.id), keys.events()]
     if to in MOVES[status]:
         move(keys=names, args=["j", to])

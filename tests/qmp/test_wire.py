@@ -53,7 +53,7 @@ def test_what_is_no_request_is_refused_with_a_reason_and_the_next_one_is_answere
 def test_behind_a_byte_that_no_message_has_everything_begins_anew(before):
     splitter = wire.Splitter()
     *wrong, last = splitter.feed(before + b"\xff" + b'{"execute": "query-jobs"}')
-    assert wire.decode(last) == {"execute": "query-jobs"}
+    assert wire.decode_message(last) == {"execute": "query-jobs"}
     assert isinstance(wrong[-1], QmpError)
 
 
@@ -102,7 +102,7 @@ def test_messages_are_the_same_however_their_bytes_arrive(objects, data, newline
         size = data.draw(st.integers(1, 40))
         found += list(splitter.feed(text[:size]))
         text = text[size:]
-    assert [wire.decode(each) for each in found] == objects
+    assert [wire.decode_message(each) for each in found] == objects
 
 
 @given(
@@ -112,4 +112,4 @@ def test_no_bytes_break_the_splitter_nor_the_parser(pieces):
     splitter = wire.Splitter()
     for text in [each for piece in pieces for each in splitter.feed(piece)]:
         with suppress(QmpError):
-            wire.decode(text)
+            wire.decode_message(text)

@@ -11,7 +11,7 @@ from puppets import ALPHA, Fleet
 
 from blockjobs.cli import main
 from blockjobs.client.fleet import Fleet as Client
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.server import RedisServer
 
@@ -20,7 +20,7 @@ from blockjobs.server import RedisServer
 def forgetful():
     """Durability is the subject of ``test_server``: here nothing waits for a disk."""
     with tempfile.TemporaryDirectory(dir=memory()) as place, RedisServer(Path(place)) as server:
-        with connect(server.url) as client:
+        with connect_client(server.url) as client:
             client.config_set("appendonly", "no")
         yield server
 
@@ -39,7 +39,7 @@ def server(request):
 
 @pytest.fixture
 def client(server):
-    with connect(server.url) as client:
+    with connect_client(server.url) as client:
         client.flushall()
         yield client
 
@@ -68,7 +68,7 @@ def command(server, client, monkeypatch, capfd):
     monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
 
     def run(*words):
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main(list(words), standalone_mode=False))
         return code, *capfd.readouterr()
 
     return run

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from blockjobs.model import volumespec
-from blockjobs.model.barriers import BY_HOSTS, BarrierView, Decide, Do, Finished, Next, Retry, Step, plan
+from blockjobs.model.barriers import BY_HOSTS, BarrierView, Decide, Do, Finished, Next, Retry, Step, next_action
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
@@ -22,7 +22,7 @@ from blockjobs.registry.answers import Answer
 from blockjobs.registry.attempts import Claim, Progress, Who
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.registry.events import Event
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 from blockjobs.registry.transactions import Due
 
 RUN = "nightly-20261122T103000Z"
@@ -32,8 +32,8 @@ SIZE = 1 << 20
 
 def spec(name: str, *, host: str = ALPHA, run: str = RUN, txn: str = "", **options: Any) -> JobSpec:
     """A job that copies an image of its own name."""
-    options.setdefault("source", volumespec.parse(f"{host}:/srv/{name}.img"))
-    options.setdefault("target", volumespec.parse(f"{host}:/backup/{name}.img"))
+    options.setdefault("source", volumespec.parse_volume(f"{host}:/srv/{name}.img"))
+    options.setdefault("target", volumespec.parse_volume(f"{host}:/backup/{name}.img"))
     return JobSpec(id=JobId(name), transaction=TxnId(txn or run), run=RunId(run), **options)
 
 
@@ -107,12 +107,12 @@ class Fleet:
         return view
 
     def next(self, txn: TxnId) -> Next:
-        return plan(self.view(txn), self.silent)
+        return next_action(self.view(txn), self.silent)
 
     def advance(self, txn: TxnId, view: BarrierView | None = None) -> Next:
         """Do the one thing that comes next (by ``view``, if it was taken earlier), and say what it was."""
         view = view or self.view(txn)
-        match what := plan(view, self.silent):
+        match what := next_action(view, self.silent):
             case Decide(decision):
                 self.registry.transactions.settle(view, decision, "because")
             case Do(step, hosts) if step in BY_HOSTS:
@@ -165,7 +165,7 @@ class Fleet:
         """Answer a step for every member of a host, as its disks have it."""
         door = self.host(host).answers
         jobs = [member.spec.id for member in door.members(txn) if not (step == Step.SETTLE and member.claimed)]
-        for batch in batches(jobs, 100):
+        for batch in split_batches(jobs, 100):
             door.answer(txn, step, [self._said(step, job) for job in batch])
 
     def _said(self, step: str, job: JobId) -> Answer:

@@ -9,7 +9,7 @@ from puppets import ALPHA, BETA, RUN, grouped, spec
 from test_history import ended
 
 from blockjobs.ask import resize
-from blockjobs.ask.prune import BELOW, PruneRequest, batches
+from blockjobs.ask.prune import BELOW, PruneRequest, prune_batches
 from blockjobs.ask.resize import Resize
 from blockjobs.ask.resolve import Resolve
 from blockjobs.ask.sweep import Sweep
@@ -24,7 +24,7 @@ from blockjobs.registry.nodes import Node
 from blockjobs.registry.odd import Unreadable
 from blockjobs.registry.retention import AT_ONCE
 
-VOLUME = volumespec.parse(f"{ALPHA}:/srv/a.img")
+VOLUME = volumespec.parse_volume(f"{ALPHA}:/srv/a.img")
 JOBS = spec("a"), spec("b", host=BETA)
 
 
@@ -140,7 +140,7 @@ def test_what_an_image_of_another_name_lies_on_is_not_pruned(fleet, host, nights
     below = f"/backup/{nights[0]}/a.img"
     image = {"driver": "qcow2", "file": {"driver": "file", "filename": "/other/top.qcow2"}, "host": ALPHA,
              "backing": {"driver": "file", "filename": below}}  # fmt: skip
-    job = spec("top", run="other-20261105T100000Z", target=volumespec.parse(image))
+    job = spec("top", run="other-20261105T100000Z", target=volumespec.parse_volume(image))
     fleet.registry.submit.submit(replace(grouped(job), name="other"))
     fleet.walk(job.transaction, Step.RUN)
     fleet.copy(job)
@@ -183,7 +183,7 @@ CHAIN = target("/top", "/mid", "/base"), target("/mid", "/base"), target("/base"
 
 
 def test_an_image_is_asked_for_behind_those_that_lie_on_it(host):
-    assert [[each.path for each in batch] for batch in batches(CHAIN)] == [["/top"], ["/mid"], ["/base"]]
+    assert [[each.path for each in batch] for batch in prune_batches(CHAIN)] == [["/top"], ["/mid"], ["/base"]]
 
 
 def test_what_an_image_lies_on_that_was_left_is_left(fleet, host):

@@ -14,7 +14,7 @@ from test_shipped_redis import serving, url
 
 from blockjobs.model.barriers import Step
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.server import find_binary
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def place(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def admin(place):
-    with connect(url(place, "admin")) as client:
+    with connect_client(url(place, "admin")) as client:
         (line,) = [line for line in USERS_ACL.splitlines() if line.startswith("user worker-")]
         rules = re.findall(r"\(.*?\)|\S+", line.replace("web1", BETA))[2:]
         client.execute_command("ACL", "SETUSER", OTHER, *rules)
@@ -168,7 +168,7 @@ BLOWS = (
 def night(place, admin):
     """A run in its middle on host beta, seen by its users."""
     admin.flushall()
-    with connect(url(place, "control")) as control:
+    with connect_client(url(place, "control")) as control:
         fleet = Fleet(control)
         for host in (ALPHA, BETA):
             fleet.host(host).hosts.beat(host, "machine", 2, {})
@@ -207,7 +207,7 @@ def test_no_blow_at_what_belongs_to_others_changes_anything(place, admin, night,
     """As a host's user at everything that is not its own, and as a viewer at everything."""
     before = {key: value for key, value in dump(admin).items() if not key.startswith(f"bj:h:{ALPHA}:")}
     assert len(before) > 20
-    with connect(url(place, user)) as attacker:
+    with connect_client(url(place, user)) as attacker:
         assert sum(strike(attacker, key) for key in before) >= len(before) * (len(BLOWS) + 4)
     assert {key: value for key, value in dump(admin).items() if key in before} == before
 
@@ -215,7 +215,7 @@ def test_no_blow_at_what_belongs_to_others_changes_anything(place, admin, night,
 def test_the_blows_do_hurt_whoever_may_strike(place, admin, night):
     """The control."""
     before = dump(admin)
-    with connect(url(place, "control")) as daemon:
+    with connect_client(url(place, "control")) as daemon:
         for key in before:
             assert strike(daemon, key) <= 2
     assert not [key for key, value in dump(admin).items() if before.get(key) == value]

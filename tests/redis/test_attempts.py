@@ -15,7 +15,7 @@ from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.liveness import WorkerName
 from blockjobs.registry import codec, keys
 from blockjobs.registry.attempts import POISON, Claim, Progress
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockjobs.registry.hosts import Lease
 
@@ -52,7 +52,7 @@ def test_of_fifty_claimants_one_gets_the_job(fleet, server):
     answers = []
 
     def claimant(number):
-        with connect(server.url) as own:
+        with connect_client(server.url) as own:
             attempts = HostRegistry(own, JOB.host).attempts
             start.wait()
             answers.append(attempts.claim(JOB.id, who(f"a{number}")))
@@ -408,7 +408,7 @@ def test_an_order_to_end_one_attempt_means_no_other_one(client):
                                  ["a", 4711, 1.5, None], [7, 4711, 1.5, "boot"], ["a", 4711], 5], ids=str)  # fmt: skip
 def test_a_process_of_which_the_record_is_odd_is_nobody_s_to_kill(fleet, attempts, odd):
     fleet.claim(JOB)
-    fleet.client.hset(keys.attempts(JOB.host), "j", codec.pack(odd))
+    fleet.client.hset(keys.attempts(JOB.host), "j", codec.pack_value(odd))
     (claim,) = attempts.live()
     with pytest.raises((ValueError, TypeError)):
         claim.who()

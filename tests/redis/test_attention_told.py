@@ -16,7 +16,7 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 
 pytestmark = pytest.mark.durable
@@ -258,7 +258,7 @@ def test_the_end_of_a_run_is_told_beside_what_was_told_before(fleet):
 
 def test_of_many_coordinators_that_look_at_the_same_moment_one_tells(going, server):
     stop(going, JOBS[0])
-    clients = [connect(server.url) for _ in range(6)]
+    clients = [connect_client(server.url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda client: Lookout(Registry(client)).look(), clients))
     for client in clients:

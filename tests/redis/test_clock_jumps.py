@@ -21,7 +21,7 @@ from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.process.clock import Every
 from blockjobs.registry import keys
 from blockjobs.registry.clock import JUMP, read_jumps
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 
 HOUR, DAY = 3600.0, 86400.0
 LATER = RunId("later-20261122T103000Z")
@@ -30,7 +30,7 @@ LATER = RunId("later-20261122T103000Z")
 @pytest.fixture(scope="module")
 def timed():
     with tempfile.TemporaryDirectory(dir=memory()) as place, server_with_a_clock(Path(place)) as (server, wall):
-        with connect(server.url) as client:
+        with connect_client(server.url) as client:
             client.config_set("appendonly", "no")
         yield server, wall
 
@@ -49,7 +49,7 @@ class Clock:
 
 @pytest.fixture
 def fleet(timed):
-    with connect(timed[0].url) as client:
+    with connect_client(timed[0].url) as client:
         Clock(timed[1], client).put(0)
         client.flushall()
         yield Fleet(client)

@@ -11,8 +11,8 @@ from puppets import ALPHA, BETA, RUN, SIZE, grouped, many, spec
 import blockjobs
 from blockjobs.cli import main
 from blockjobs.cli.board import Board
-from blockjobs.cli.follow import Silent, follow, join
-from blockjobs.cli.selection import select
+from blockjobs.cli.follow import Silent, add_run_to_board, follow_board
+from blockjobs.cli.selection import select_runs_and_jobs
 from blockjobs.client.event_stream import Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import errors
@@ -55,20 +55,20 @@ def up(registry):
 
 def test_an_id_is_a_run_a_job_or_a_glob(here, fleet, started):
     fleet.submit(spec("lone", run=OTHER))
-    whole = select(here, RUN)
+    whole = select_runs_and_jobs(here, RUN)
     assert (whole.runs, [place.job for place in whole.jobs], whole.many) == ((RUN,), [A, B, C], True)
-    single = select(here, B)
+    single = select_runs_and_jobs(here, B)
     assert (single.runs, [place.job for place in single.jobs], single.many) == ((), [B], False)
-    some = select(here, f"{RUN}.alpha-*")
+    some = select_runs_and_jobs(here, f"{RUN}.alpha-*")
     assert (some.runs, [place.job for place in some.jobs]) == ((), [A, B])
-    everything = select(here, "*")
+    everything = select_runs_and_jobs(here, "*")
     assert (everything.runs, len(everything.jobs)) == ((RUN, OTHER), 4)
 
 
 @pytest.mark.parametrize("text", ["nobody", f"{RUN}.nobody", "no*", ""])
 def test_an_id_of_nothing_is_refused(here, started, text):
     with pytest.raises(errors.NoSuchRun, match="no run and no job is named"):
-        select(here, text)
+        select_runs_and_jobs(here, text)
 
 
 def test_what_is_only_staged_is_not_selected(here, registry):
@@ -76,7 +76,7 @@ def test_what_is_only_staged_is_not_selected(here, registry):
     registry.submit.stage(plan, plan.jobs)
     for text in (RUN, "job1"):
         with pytest.raises(errors.NoSuchRun):
-            select(here, text)
+            select_runs_and_jobs(here, text)
 
 
 # --- verbs ----------------------------------------------------------------------------------------------
@@ -170,12 +170,12 @@ def test_a_follower_ends_with_its_run(here, fleet, started, late):
     seq = here.registry.events.last()
     board = Board()
     if not late:
-        join(here, board, RunId(RUN))
+        add_run_to_board(here, board, RunId(RUN))
     fleet.copy(*started)
     fleet.walk(RUN)
     if late:
-        join(here, board, RunId(RUN))
-    follow(here, board, Stream(here.registry, seq), Silent(), until=lambda: board.ended)
+        add_run_to_board(here, board, RunId(RUN))
+    follow_board(here, board, Stream(here.registry, seq), Silent(), until=lambda: board.ended)
     tally = board.runs[RunId(RUN)]
     assert (tally.outcome, tally.offset, +tally.words) == (RunOutcome.COMMITTED, 3 * SIZE, {"done": 3})
 
@@ -184,7 +184,7 @@ def test_a_follower_takes_in_runs_that_start_meanwhile(here, fleet):
     board = Board()
     stream = Stream(here.registry, here.registry.events.last())
     fleet.submit(spec(A))
-    follow(here, board, stream, Silent(), until=lambda: RUN in board.runs, joins=lambda _: True)
+    follow_board(here, board, stream, Silent(), until=lambda: RUN in board.runs, joins=lambda _: True)
     assert list(board.rows) == [A]
 
 

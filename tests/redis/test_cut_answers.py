@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
-from blockjobs.cli.phrases import sentence
+from blockjobs.cli.phrases import event_sentence
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.ids import TxnId
@@ -63,7 +63,9 @@ def test_cuts_of_images_that_qemu_writes_to_are_of_no_instant_and_have_no_skew(f
     (whole,) = told(fleet, "TRANSACTION_CUT")
     assert whole == {"begin": "1000.250000", "end": "1001.500000", "consistency": "crash", "crash": "2"}
     (event,) = [event for event in fleet.history() if event.name == "TRANSACTION_CUT"]
-    assert sentence(event).startswith("warning: its sources are cut, but not at one instant: 2 images had a writer")
+    assert event_sentence(event).startswith(
+        "warning: its sources are cut, but not at one instant: 2 images had a writer"
+    )
     assert fleet.registry.views.job("b").to_json()["cut"]["consistency"] == "crash"
     assert "consistency" not in fleet.registry.views.job("a").to_json()["cut"]
 

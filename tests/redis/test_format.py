@@ -7,7 +7,7 @@ from puppets import dump
 
 from blockjobs.model.errors import Refused
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.format import FORMAT, expect_same_format, raise_format
 
 pytestmark = pytest.mark.durable
@@ -69,7 +69,7 @@ def test_a_key_of_somebody_else_is_named(client, ask):
 
 def test_a_user_who_may_not_look_is_warned_with_the_missing_right(server, client, caplog):
     client.execute_command("ACL", "SETUSER", "old", "reset", "on", ">x", "~bj:h:*", "+@all")
-    with connect(f"unix://old:x@{server.socket}?db=0") as old:
+    with connect_client(f"unix://old:x@{server.socket}?db=0") as old:
         expect_same_format(old)
     client.execute_command("ACL", "DELUSER", "old")
     assert "give this user %R~bj:format in the ACL file" in caplog.text

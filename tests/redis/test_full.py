@@ -309,4 +309,6 @@ def test_what_begins_something_is_refused_on_a_full_redis(fleet):
 
 
 def test_every_script_that_may_write_to_a_full_redis_has_its_story():
-    assert {name for name in scripts.NAMES if "allow-oom" in scripts.source(name).partition("\n")[0]} == {*STORIES}
+    assert {name for name in scripts.NAMES if "allow-oom" in scripts.script_source(name).partition("\n")[0]} == {
+        *STORIES
+    }

@@ -12,7 +12,7 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Claim, Progress
-from blockjobs.registry.handover import MOVE, elsewhere
+from blockjobs.registry.handover import MOVE, job_on_host
 from blockjobs.registry.views import Views
 
 ONE, TWO, OTHER = spec("one"), spec("two"), spec("other", host=BETA)
@@ -53,7 +53,7 @@ def test_a_moved_job_commits_with_its_transaction(fleet, client, to):
     assert client.zrange(keys.ready(to), 0, -1)[-1] == b"one"
     assert client.zrange(keys.ready(ALPHA), 0, -1) == [b"two"]
     assert [place.host for place in fleet.registry.views.places(RUN)] == [to, ALPHA, BETA]
-    fleet.copy(elsewhere(ONE, to), TWO, OTHER)
+    fleet.copy(job_on_host(ONE, to), TWO, OTHER)
     fleet.walk(RUN)
     fleet.close(RUN)
     assert fleet.view(RUN).decision is Decision.COMMIT
@@ -81,7 +81,7 @@ def test_it_goes_on_from_its_durable_checkpoint_with_a_higher_token(fleet):
     hand_over(fleet, ONE, BETA, hold=False)
     with pytest.raises(errors.LeaseLost):
         attempts.checkpoint(claim, Progress(8, SIZE))
-    again = fleet.claim(elsewhere(ONE, BETA))
+    again = fleet.claim(job_on_host(ONE, BETA))
     assert isinstance(again, Claim)
     assert (again.token, again.offset, again.spec.host) == (claim.token + 1, 7, BETA)
 
@@ -98,7 +98,7 @@ def test_the_last_member_that_leaves_takes_the_host_out_of_the_transaction(fleet
     hand_over(fleet, ONE, BETA)
     hand_over(fleet, TWO, BETA)
     assert set(fleet.view(RUN).shares) == {BETA}
-    assert not client.exists(keys.share(ALPHA, RUN), keys.members(ALPHA, RUN), keys.locks(ALPHA))
+    assert not client.exists(keys.tally(ALPHA, RUN), keys.members(ALPHA, RUN), keys.locks(ALPHA))
     fleet.registry.verbs.cancel("two")
     fleet.walk(RUN)
     fleet.close(RUN)
@@ -114,7 +114,7 @@ def test_what_cannot_move_is_refused_and_nothing_changes(fleet, client):
     with pytest.raises(errors.Refused, match="'beta' is drained"):
         hand_over(fleet, ONE, BETA)
     fleet.registry.holds.lift("drain:beta")
-    lone = spec("lone", host=BETA, run="r2-20261122T000000Z", target=elsewhere(TWO, BETA).target)
+    lone = spec("lone", host=BETA, run="r2-20261122T000000Z", target=job_on_host(TWO, BETA).target)
     fleet.submit(lone)
     fleet.walk(lone.transaction, Step.RUN)
     with pytest.raises(errors.VolumeBusy, match="'lone'"):
@@ -125,9 +125,9 @@ def test_what_cannot_move_is_refused_and_nothing_changes(fleet, client):
 
 
 LOCKED = {
-    "source written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{elsewhere(ONE, BETA).source.lock}", "x"),
-    "target written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{elsewhere(ONE, BETA).target.lock}", "x"),
-    "target read": lambda fleet: fleet.client.hset(keys.texts(), f"r:{elsewhere(ONE, BETA).target.lock}", 1),
+    "source written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{job_on_host(ONE, BETA).source.lock}", "x"),
+    "target written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{job_on_host(ONE, BETA).target.lock}", "x"),
+    "target read": lambda fleet: fleet.client.hset(keys.texts(), f"r:{job_on_host(ONE, BETA).target.lock}", 1),
     "source written by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "w:r-one", "x"),
     "target written by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "w:w-one", "x"),
     "target read by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "r:w-one", 1),

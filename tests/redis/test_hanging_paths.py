@@ -25,7 +25,7 @@ from blockjobs.registry.attempts import Progress
 from blockworker.drivers.backup import Backup
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.steps.cut import cut
+from blockworker.steps.cut import cut_members
 from blockworker.steps.desk import Desk
 from blockworker.steps.forker import Forker
 from blockworker.steps.lanes import Lanes
@@ -58,7 +58,7 @@ def tell(fleet, *hanging, host=ALPHA, slots=2):
 
 
 def elsewhere(name):
-    return spec(name, target=volumespec.parse(f"{ALPHA}:/other/{name}.img"))
+    return spec(name, target=volumespec.parse_volume(f"{ALPHA}:/other/{name}.img"))
 
 
 def ring(fleet, hanging=()):
@@ -272,14 +272,14 @@ class Cutting(Backup):
 
 
 def test_a_cut_that_hangs_fails_its_member_by_name_and_all_others_are_answered_for(fleet, fifo):
-    nowhere = volumespec.parse({"driver": "null-co", "host": ALPHA})
-    stuck = spec("stuck", source=volumespec.parse(f"{ALPHA}:{fifo}"), target=nowhere)
-    fine = spec("fine", source=volumespec.parse(f"{ALPHA}:/dev/null"), target=nowhere)
+    nowhere = volumespec.parse_volume({"driver": "null-co", "host": ALPHA})
+    stuck = spec("stuck", source=volumespec.parse_volume(f"{ALPHA}:{fifo}"), target=nowhere)
+    fine = spec("fine", source=volumespec.parse_volume(f"{ALPHA}:/dev/null"), target=nowhere)
     fleet.submit(stuck, fine)
     fleet.walk(RUN, Step.CUT)
     roots = Roots(HostConfig(name=ALPHA, read_roots=("/",), write_roots=("/",)))
     began = time.monotonic()
-    cut(fleet.host(ALPHA).answers, roots, RUN, lambda _: Cutting(), limit=0.5)
+    cut_members(fleet.host(ALPHA).answers, roots, RUN, lambda _: Cutting(), limit=0.5)
     assert time.monotonic() - began < DEADLINE / 2
     assert left_behind(), "the process is to end"
     error = fleet.registry.views.job("stuck").error
@@ -299,7 +299,7 @@ def serve(connection: Connection) -> None:
     """Look at volumes: a path that is a FIFO hangs."""
     while True:
         try:
-            kind, words = codec.unpack(connection.recv_bytes())
+            kind, words = codec.unpack_value(connection.recv_bytes())
         except EOFError:
             return
         if kind == "look":
@@ -311,7 +311,7 @@ def serve(connection: Connection) -> None:
                 os._exit(1)
             with open(path, "w", encoding="ascii"):
                 pass
-        connection.send_bytes(codec.pack([[{"size": 1}] * len(paths), True]))
+        connection.send_bytes(codec.pack_value([[{"size": 1}] * len(paths), True]))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from puppets import ALPHA, BETA, RUN, dump, spec
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.registry import keys
 from blockjobs.registry.answers import Answer
-from blockjobs.registry.submit import BATCH, batches
+from blockjobs.registry.submit import BATCH, split_batches
 
 A, B, C = spec("a"), spec("b", host=BETA), spec("c")
 GROUP = (A, B, C)
@@ -128,7 +128,7 @@ def test_nobody_is_left_out_where_a_finalizer_died_over_the_members_of_one_host(
     fleet.walk(RUN, Step.SETTLE)
     fleet.answer(ALPHA, RUN, Step.SETTLE)
     view = fleet.view(RUN)
-    (half, _) = batches(fleet.registry.transactions.members(ALPHA, RUN))
+    (half, _) = split_batches(fleet.registry.transactions.members(ALPHA, RUN))
     rows = [f"{ALPHA} {job}" for job in reversed(half)]
     order = fleet.client.lrange(keys.order(RUN), 0, -1)
     fleet.client.delete(keys.order(RUN))

@@ -25,8 +25,8 @@ def ended(fleet: Fleet, day: int, *names: str, keep: dict[str, int] | None = Non
     """A grouped run of the name ``nightly`` on one day of November, walked to its end."""
     run = f"nightly-202611{day:02}T100000Z"
     jobs = [
-        spec(f"{run}.{name}", run=run, source=volumespec.parse(f"alpha:/srv/{name}.img"),
-             target=volumespec.parse(f"alpha:/backup/{run}/{name}.img"), target_base="/backup")
+        spec(f"{run}.{name}", run=run, source=volumespec.parse_volume(f"alpha:/srv/{name}.img"),
+             target=volumespec.parse_volume(f"alpha:/backup/{run}/{name}.img"), target_base="/backup")
         for name in names
     ]  # fmt: skip
     fields = RunFields(policies={"": Policy(keep=keep or {})})
@@ -118,7 +118,7 @@ def test_what_a_target_lies_on_is_known(fleet):
     image = {"driver": "qcow2", "file": {"driver": "file", "filename": "/backup/top.qcow2"}, "host": "alpha",
              "backing": {"driver": "qcow2", "file": {"driver": "file", "filename": "/backup/mid.qcow2"},
                          "backing": {"driver": "file", "filename": "/backup/base.img"}}}  # fmt: skip
-    job = spec("a", target=volumespec.parse(image))
+    job = spec("a", target=volumespec.parse_volume(image))
     fleet.registry.submit.submit(grouped(job))
     fleet.walk(job.transaction, Step.RUN)
     fleet.copy(job)
@@ -128,7 +128,7 @@ def test_what_a_target_lies_on_is_known(fleet):
 
 
 def test_a_copy_that_is_no_backup_leaves_no_target(fleet):
-    job = spec("a", target=volumespec.parse({"host": "alpha", "driver": "null-co", "size": SIZE}))
+    job = spec("a", target=volumespec.parse_volume({"host": "alpha", "driver": "null-co", "size": SIZE}))
     fleet.submit(job)
     fleet.walk(job.transaction, Step.RUN)
     fleet.copy(job)

@@ -40,7 +40,9 @@ def lived(fleet):
     list(Rescan(fleet.registry, disks)([ALPHA]))
     fleet.client.hset(keys.abandoned(ALPHA), "some-txn", 1)
     fleet.client.hset(keys.hosts(), f"speed:{ALPHA}", 77)
-    fleet.registry.nodes.add(Node("disk", volumespec.parse(f"{ALPHA}:/srv/disk.img"), {"host": str(ALPHA)}, size=512))
+    fleet.registry.nodes.add(
+        Node("disk", volumespec.parse_volume(f"{ALPHA}:/srv/disk.img"), {"host": str(ALPHA)}, size=512)
+    )
     fleet.client.hset(keys.holding(), f"drain:{ALPHA}", "1 x me")
     fleet.client.hset(keys.holding(), f"drain:{ALPHA}:/srv/a.img", "1 x me")
     fleet.registry.hosts.drop_arrivals([ALPHA])
@@ -112,7 +114,7 @@ def test_what_its_workers_told_last_is_not_lost(lived, command):
 def test_the_next_night_under_the_new_name_is_of_the_same_series(lived, command):
     command("hosts", "rename", ALPHA, NEW, "--yes")
     run = NIGHT.format(4)
-    job = spec(f"{run}.a", host=NEW, run=run, source=volumespec.parse(f"{NEW}:/srv/a.img"))
+    job = spec(f"{run}.a", host=NEW, run=run, source=volumespec.parse_volume(f"{NEW}:/srv/a.img"))
     lived.submit(job)
     series = {
         each.series for each in lived.registry.history.targets(lived.registry.views.runs()) if each.job[-1] == "a"
@@ -193,7 +195,7 @@ def test_a_host_that_is_there_or_has_open_jobs_keeps_its_name(lived, command, ve
     "own",
     [
         lambda fleet: fleet.client.hset(keys.abandoned(NEW), "t", 1),
-        lambda fleet: fleet.registry.nodes.add(Node("x", volumespec.parse(f"{NEW}:/x"), {})),
+        lambda fleet: fleet.registry.nodes.add(Node("x", volumespec.parse_volume(f"{NEW}:/x"), {})),
         lambda fleet: fleet.submit(spec("x", host=NEW)),
         lambda fleet: fleet.client.hset(
             keys.targets(NIGHT.format(1)), "z", fleet.client.hget(keys.targets(NIGHT.format(1)), f"{NIGHT.format(1)}.a")

@@ -11,7 +11,7 @@ from puppets import ALPHA, RUN, spec
 from test_exit_codes import BACKUP, carry_out, meanwhile
 
 from blockjobs.model.exits import Exit
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 
 pytestmark = pytest.mark.durable
 
@@ -91,5 +91,5 @@ def test_what_cannot_be_printed_to_a_closed_descriptor_goes_nowhere_else(server,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (Exit.OUTPUT_LOST, b"")
     assert ended.stderr == b"blockjobs: stdout cannot be written: Bad file descriptor\n"
-    with connect(server.url) as client:
+    with connect_client(server.url) as client:
         assert client.ping()

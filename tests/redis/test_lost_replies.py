@@ -12,7 +12,7 @@ from redis.connection import AbstractConnection
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Step
 from blockjobs.model.exits import Exit
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.server import RedisServer
 
 JOB = spec("j")
@@ -78,7 +78,7 @@ def test_a_cancel_whose_reply_was_lost_is_not_refused(fleet, lossy):
 def leaving(tmp_path, monkeypatch):
     """A server that dies behind the effect of ``publish``, before its reply; a fleet on it; and whether it died."""
     read = AbstractConnection.read_response
-    with RedisServer(tmp_path) as server, connect(server.url) as client:
+    with RedisServer(tmp_path) as server, connect_client(server.url) as client:
         died = threading.Event()
 
         def die(self, *args, **kwargs):

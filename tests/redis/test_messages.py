@@ -15,8 +15,8 @@ from puppets import ALPHA, BETA
 
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.probe import Probe
-from blockjobs.ask.question import ask
-from blockjobs.broker.tasks import configure
+from blockjobs.ask.question import put_question
+from blockjobs.broker.tasks import configure_celery
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import JobId, TxnId
@@ -25,7 +25,7 @@ from blockjobs.registry import keys
 PATH = "/backup/do/not/tell.img"
 ASKED = {
     "probe": {"ask": "probe", "looks": [{"as": "source", "volume": f"{ALPHA}:{PATH}"}], "patience": 3.0},
-    "resize": {"ask": "resize", "volume": volumespec.to_dict(volumespec.parse(f"{ALPHA}:{PATH}")), "size": 4096},
+    "resize": {"ask": "resize", "volume": volumespec.to_dict(volumespec.parse_volume(f"{ALPHA}:{PATH}")), "size": 4096},
     "prune": {"ask": "prune", "targets": {"going": [{"path": PATH}], "remaining": [PATH]}, "patience": 60.0},
     "resolve": {"ask": "resolve", "transaction": "nightly", "job": PATH, "how": "replace"},
     "sweep": {"ask": "sweep", "dry": False, "lost": PATH},
@@ -48,7 +48,7 @@ def messages(client, queue):
 
 @pytest.mark.parametrize("what", ASKED.values(), ids=ASKED)
 def test_a_question_is_named_in_its_message_and_asked_in_the_registry(registry, client, bell, what):
-    name = ask(registry.questions, bell, ALPHA, what, patience=5.0)
+    name = put_question(registry.questions, bell, ALPHA, what, patience=5.0)
     ((whole, arguments),) = messages(client, f"steps.{ALPHA}")
     assert arguments == [name]
     assert re.fullmatch("[0-9a-f]{32}", name)
@@ -77,7 +77,7 @@ def test_a_host_that_is_down_is_asked_nothing(registry, client, bell):
 def test_whoever_waits_for_messages_is_closed_at_once_and_takes_what_came(server, client, bell, comes):
     """To wait for the answer to the last question would be up to thirty seconds of each stop of a worker."""
     app = Celery("test", set_as_current=False)
-    configure(app, server.url)
+    configure_celery(app, server.url)
     taken = []
     queue = Queue(f"steps.{ALPHA}", routing_key=f"steps.{ALPHA}")
     with app.connection_for_read() as connection, connection.channel() as channel:
@@ -95,7 +95,7 @@ def test_whoever_waits_for_messages_is_closed_at_once_and_takes_what_came(server
 
 def test_of_a_message_that_was_taken_nothing_is_written_that_hosts_would_share(server, client, bell):
     app = Celery("test", set_as_current=False)
-    configure(app, server.url)
+    configure_celery(app, server.url)
     taken = []
     name = f"steps.{ALPHA}"
     with app.connection_for_read() as connection, connection.channel() as channel:

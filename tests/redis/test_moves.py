@@ -24,7 +24,7 @@ VERBS = [verb for verb in Verb if verb is not Verb.CHANGE]  # which changes noth
 def test_a_script_moves_a_job_along_the_edges_of_the_table_and_no_other(client, status, to):
     job = keys.job(JOB.host, JOB.id)
     client.hset(job, mapping={"status": status, "txn": "t", "run": "r", "host": "alpha"})
-    move = client.register_script(scripts.assemble(MOVE))
+    move = client.register_script(scripts.assemble_script(MOVE))
     if to in MOVES[status]:
         assert move(keys=[job, keys.events()], args=[JOB.id, to]) == status.encode()
         ((_, event),) = client.xrange(keys.events())

@@ -19,13 +19,13 @@ from blockworker.host.roots import Roots
 from blockworker.steps.steps import Steps
 
 NEWER = b"\x02\x94"
-NOTHING = volumespec.parse({"driver": "null-co", "host": ALPHA})
-ZEROS = volumespec.parse({"driver": "null-co", "host": ALPHA, "size": SIZE, "read-zeroes": True})
+NOTHING = volumespec.parse_volume({"driver": "null-co", "host": ALPHA})
+ZEROS = volumespec.parse_volume({"driver": "null-co", "host": ALPHA, "size": SIZE, "read-zeroes": True})
 ODD_FIELDS = {
     "a spec of a newer version": ("spec", NEWER),
-    "a spec that is none": ("spec", codec.pack(["j"])),
-    "a policy that nobody knows": ("spec", codec.pack({**spec("odd").to_dict(), "on-source-error": "dance"})),
-    "a spec without an id": ("spec", codec.pack({"id": "odd"})),
+    "a spec that is none": ("spec", codec.pack_value(["j"])),
+    "a policy that nobody knows": ("spec", codec.pack_value({**spec("odd").to_dict(), "on-source-error": "dance"})),
+    "a spec without an id": ("spec", codec.pack_value({"id": "odd"})),
     "what OPEN found, of a newer version": ("opened", NEWER),
     "a checkpoint of a newer version": ("durable", NEWER),
     "a result of a newer version": ("result", NEWER),
@@ -150,11 +150,11 @@ def test_a_job_that_cannot_be_read_is_rung_for_and_claimed_where_something_hangs
 
 ODD_FACTS = {
     "of a newer version": NEWER,
-    "a list": codec.pack([1]),
+    "a list": codec.pack_value([1]),
     "damaged": b"\x01\xc1",
-    "a path that is none": codec.pack({"hanging": [{"point": "/"}]}),
-    "what hangs is a number": codec.pack({"hanging": 7}),
-    "what stands aside is a number": codec.pack({"aside": 7}),
+    "a path that is none": codec.pack_value({"hanging": [{"point": "/"}]}),
+    "what hangs is a number": codec.pack_value({"hanging": 7}),
+    "what stands aside is a number": codec.pack_value({"aside": 7}),
 }
 
 

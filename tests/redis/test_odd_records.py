@@ -74,14 +74,14 @@ def changed(client, key, field, value):
 
 def one_too_many(client):
     """A step is owed once more than there are members; what makes it add up again once all have done it."""
-    client.hset(keys.share(ALPHA, RUN), "start", 2)
-    return lambda: client.hset(keys.share(ALPHA, RUN), "start", 0)
+    client.hset(keys.tally(ALPHA, RUN), "start", 2)
+    return lambda: client.hset(keys.tally(ALPHA, RUN), "start", 0)
 
 
 ODD_TRANSACTIONS = {
     "a tally that is one too high": one_too_many,
-    "a tally that is no number": lambda c: changed(c, keys.share(ALPHA, RUN), "prepare", "many"),
-    "a share of another kind": lambda c: replaced(c, keys.share(ALPHA, RUN), "x"),
+    "a tally that is no number": lambda c: changed(c, keys.tally(ALPHA, RUN), "prepare", "many"),
+    "a share of another kind": lambda c: replaced(c, keys.tally(ALPHA, RUN), "x"),
     "a revision that is no number": lambda c: changed(c, keys.txn(RUN), "rev", "new"),
     "a decision that nobody knows": lambda c: changed(c, keys.txn(RUN), "decision", "perhaps"),
     "a host that is no text": lambda c: changed(c, keys.txn(RUN), b"host:\xff\xfe", "1"),
@@ -116,7 +116,7 @@ def test_a_step_that_changes_nothing_is_not_done_again_at_once(fleet, judge, clo
     fleet.submit(spec("a"))
     fleet.answer(ALPHA, RUN, Step.OPEN)
     fleet.answer(ALPHA, RUN, Step.CUT)
-    fleet.client.hincrby(keys.share(ALPHA, RUN), "start", 1)
+    fleet.client.hincrby(keys.tally(ALPHA, RUN), "start", 1)
     turns(judge, judge.quarantine.told)
     before = _scripts_run(fleet.client)
     clock.now += 2.0  # it is tried once more

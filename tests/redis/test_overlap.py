@@ -13,7 +13,7 @@ from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitTurn, Decide, Decision, Step
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import RunFields, RunOutcome, Verdict, span
+from blockjobs.model.policies import RunFields, RunOutcome, Verdict, span_text
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
 
@@ -439,4 +439,4 @@ def test_a_run_that_says_nothing_of_it_waits_for_ever(fleet):
     ("seconds", "text"), [(21600, "6h"), (5400, "1h30m"), (90, "1m30s"), (86401, "1d1s"), (0, "0s")]
 )
 def test_a_time_is_said_as_it_is_written(seconds, text):
-    assert span(seconds) == text
+    assert span_text(seconds) == text

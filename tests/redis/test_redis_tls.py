@@ -15,7 +15,7 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoRedis
 from blockjobs.model.ids import Host, JobId
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 
 pytestmark = pytest.mark.durable
 
@@ -141,6 +141,6 @@ def test_the_control_that_checks_nothing_tells_the_stranger_its_password(behind,
 def test_whoever_speaks_no_tls_is_not_answered(behind):
     terminator = behind("server")
     at = f"redis://ann:{PASSWORD}@127.0.0.1:{terminator.port}/0"
-    with closing(connect(at)) as client, pytest.raises(redis.RedisError):
+    with closing(connect_client(at)) as client, pytest.raises(redis.RedisError):
         client.ping()
     assert bytes(terminator.said) == b""

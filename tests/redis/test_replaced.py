@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from test_overlap import FIRST, SECOND, THIRD, plan
 
-from blockjobs.cli.follow import Silent, verdict
-from blockjobs.cli.start import attend
+from blockjobs.cli.follow import Silent, outcome_lines
+from blockjobs.cli.start import follow_submitted_run
 from blockjobs.client.fleet import Fleet
 from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.daemons.notifier import Notifier
@@ -51,8 +51,8 @@ def test_every_face_says_by_which_run_it_was_replaced(skipped, command):
     Notifier(skipped.registry, (), lambda: "").announce(SECOND)
     said = skipped.registry.notices.take(SECOND, 0, "me", lease=9).said
     assert (said["verdict"], said["exit-code"], said["replaced-by"]) == ("partial", 4, THIRD)
-    assert "nightly skipped: 0 of 2" in notices.title(said)
-    assert WHY in notices.text(said)
+    assert "nightly skipped: 0 of 2" in notices.notice_title(said)
+    assert WHY in notices.notice_text(said)
 
 
 def test_whoever_follows_a_run_that_is_replaced_is_told_so(going, server):
@@ -65,5 +65,5 @@ def test_whoever_follows_a_run_that_is_replaced_is_told_so(going, server):
     with Fleet(server.url) as here:
         seq = here.registry.events.last()
         here.registry.submit.submit(second)
-        board = attend(here, second, seq, Silent(), each=replace_it)
-        assert verdict(board, SECOND) == [f"run {SECOND} skipped after 0 s: {WHY}"]
+        board = follow_submitted_run(here, second, seq, Silent(), each=replace_it)
+        assert outcome_lines(board, SECOND) == [f"run {SECOND} skipped after 0 s: {WHY}"]

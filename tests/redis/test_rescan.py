@@ -13,7 +13,7 @@ from test_history import ended
 
 from blockjobs.ask.prune import PruneRequest
 from blockjobs.ask.rescan import Rescan
-from blockjobs.cli.restore import published
+from blockjobs.cli.restore import place_of_image
 from blockjobs.cli.verify import Shelf
 from blockjobs.client.fleet import Fleet as Client
 from blockjobs.daemons.coordinator import Coordinator
@@ -98,7 +98,7 @@ def test_what_nobody_knew_is_in_the_history_can_be_verified_and_restored(fleet, 
         assert [(image.path, image.job) for image in images] == [
             (f"/backup/{NIGHT.format(1)}/{name}.img", f"{NIGHT.format(1)}.{name}") for name in "ab"
         ]  # fmt: skip
-        assert published(here, f"{NIGHT.format(2)}.a") == f"{ALPHA}:/backup/{NIGHT.format(2)}/a.img"
+        assert place_of_image(here, f"{NIGHT.format(2)}.a") == f"{ALPHA}:/backup/{NIGHT.format(2)}/a.img"
     assert fleet.events("TARGET_FOUND") == [("TARGET_FOUND", f"{NIGHT.format(n)}.{name}") for n, name in
                                             ((1, "a"), (1, "b"), (2, "a"))]  # fmt: skip
 
@@ -397,7 +397,7 @@ def test_a_job_that_two_hosts_have_is_verified_on_both_and_restored_from_neither
     with Client(server.url) as here:
         assert [image.host for image in Shelf(here).find(f"{NIGHT.format(1)}.a")] == [ALPHA, BETA]
         with pytest.raises(Refused, match=f"one of {ALPHA}:/.*, {BETA}:/.* was expected"):
-            published(here, f"{NIGHT.format(1)}.a")
+            place_of_image(here, f"{NIGHT.format(1)}.a")
 
 
 def test_rules_of_a_transaction_with_a_name_hold_for_what_was_found_of_it(fleet, rescan, targets):

@@ -11,8 +11,8 @@ from blockjobs.registry import keys
 from blockjobs.registry.nodes import RESERVED_FOR, Node, NodeBusy
 from blockjobs.registry.questions import KEEP
 
-IMAGE = volumespec.parse("alpha:/srv/an image.img")
-OTHER = volumespec.parse("alpha:/srv/other.img")
+IMAGE = volumespec.parse_volume("alpha:/srv/an image.img")
+OTHER = volumespec.parse_volume("alpha:/srv/other.img")
 SIDES = {"source": spec("j", source=IMAGE), "target": spec("j", target=IMAGE)}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, BETA, RUN, dump, only_asks, spec
 
-from blockjobs.client.event_stream import ending
+from blockjobs.client.event_stream import event_success
 from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitTurn, Decision, Do, Retry, Step
@@ -16,7 +16,7 @@ from blockjobs.model.policies import Policy, RunFields, Verdict, next_try
 from blockjobs.model.runs import RunPlan
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
-from blockjobs.registry.history import keeps
+from blockjobs.registry.history import keep_rules
 from blockjobs.registry.views import JobPlace
 
 pytestmark = pytest.mark.durable
@@ -221,7 +221,7 @@ def test_the_stream_tells_it_without_a_gap_and_no_end_of_it_is_told_before_the_l
     begin(going)
     finish(going, SECOND)
     assert going.replayed()[JOB.id] == "concluded"
-    ends = [ending(event) for event in going.history() if event.id == JOB.id]
+    ends = [event_success(event) for event in going.history() if event.id == JOB.id]
     assert [end for end in ends if end is not None] == [True]
     (told,) = [event for event in going.history() if event.name == "JOB_RETRIED"]
     assert told.fields | {"delay": ""} == {"try": "2", "of": "3", "delay": "", "error": "it broke"}
@@ -251,7 +251,7 @@ def test_its_target_is_kept_for_history_as_that_of_any_other(fleet):
     runs = [fleet.registry.views.run(RUN)]
     (target,) = fleet.registry.history.targets(runs)
     assert (target.job, target.group, target.transaction) == (JOB.id, "each", SECOND)
-    assert keeps(runs, [target]) == {"each": {"last": 2}}
+    assert keep_rules(runs, [target]) == {"each": {"last": 2}}
 
 
 # --- who does not want it -------------------------------------------------------------------------------
@@ -407,7 +407,7 @@ def test_a_host_is_given_up_with_the_try_that_it_has(going):
     going.client.rpush(keys.members(ALPHA, FIRST), *members)  # what another one has read already
     going.client.zadd(keys.unfinished(), {FIRST: 1})
     assert going.registry.transactions.abandon(ALPHA) == 1
-    assert not going.client.exists(keys.txn(FIRST), keys.share(ALPHA, FIRST))
+    assert not going.client.exists(keys.txn(FIRST), keys.tally(ALPHA, FIRST))
     assert going.view(SECOND).shares[ALPHA].owing[Step.SETTLE] == 0
 
 
@@ -427,7 +427,7 @@ LATE = {
     "start": lambda fleet, old: fleet.registry.transactions.start(old, ALPHA),
     "fail": lambda fleet, old: fleet.registry.transactions.fail(old, ALPHA, "open", 110, "late"),
     "cancel": lambda fleet, _: fleet.registry.verbs._scripts.call("cancel", [
-        keys.job(ALPHA, JOB.id), keys.share(ALPHA, FIRST), keys.wake(ALPHA, JOB.id), keys.txn(FIRST), keys.events(),
+        keys.job(ALPHA, JOB.id), keys.tally(ALPHA, FIRST), keys.wake(ALPHA, JOB.id), keys.txn(FIRST), keys.events(),
         keys.ready(ALPHA), keys.rung(ALPHA), keys.due(), keys.due_wake(), keys.holds(ALPHA, JOB.id),
     ], [JOB.id, FIRST, "operation", 1]),
     "call-off": lambda fleet, _: fleet.registry.timeouts._call_off([JobPlace(ALPHA, JOB.id, FIRST)], "late"),

@@ -19,7 +19,7 @@ from blockjobs.model.ids import TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.registry import keys, scripts
 from blockjobs.registry.attempts import Progress
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry
 
 COMMANDS = (
@@ -53,7 +53,7 @@ def worker(request, server, client):
     if client.info("server")["redis_version"].startswith("7.0."):
         rules = [rule for rule in rules if rule != "+client|setinfo"]  # which it does not know
     client.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", *rules)
-    with connect(f"unix://worker:secret@{quote(str(server.socket))}?db=0") as restricted:
+    with connect_client(f"unix://worker:secret@{quote(str(server.socket))}?db=0") as restricted:
         yield HostRegistry(restricted, ALPHA)
     client.execute_command("ACL", "DELUSER", "worker")
 

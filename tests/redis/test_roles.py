@@ -12,7 +12,7 @@ from blockjobs.cli import main
 from blockjobs.model.barriers import Step
 from blockjobs.model.liveness import Word, WorkerName
 from blockjobs.model.rescan import FoundBackup
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.server import find_binary
 from blockjobs.settings import URL
@@ -36,10 +36,10 @@ def place(request, tmp_path_factory):
 
 @pytest.fixture
 def admin(place):
-    with connect(url(place, "admin")) as client:
+    with connect_client(url(place, "admin")) as client:
         client.flushall()
         client.acl_log_reset()
-        with connect(url(place, "control")) as control:
+        with connect_client(url(place, "control")) as control:
             fleet = Fleet(control)
             fleet.host(ALPHA).hosts.beat(ALPHA, "machine", 2, {"cpus": 2})
             fleet.registry.hosts.judge(ALPHA, "up")
@@ -55,7 +55,7 @@ def say(place, monkeypatch, capfd):
 
     def run(user, *words):
         monkeypatch.setenv(URL, url(place, user))
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main(list(words), standalone_mode=False))
         return code, *capfd.readouterr()
 
     return run
@@ -105,7 +105,7 @@ def test_the_user_control_alone_accepts_a_loss(admin, say):
 def test_an_operator_notes_what_a_rescan_found_and_gives_a_host_another_name(admin, say, place):
     admin.flushall()
     found = FoundBackup.of(row(1), ALPHA)
-    with connect(url(place, "operator")) as client:
+    with connect_client(url(place, "operator")) as client:
         registry = Registry(client)
         assert registry.found.add([(found, 0)]) == 1
         assert registry.found.count(registry.history.targets(registry.views.runs())) == 1

@@ -11,7 +11,7 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.policies import Policy, RunFields, Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.registry.attempts import Progress
-from blockjobs.registry.history import keeps
+from blockjobs.registry.history import keep_rules
 
 pytestmark = pytest.mark.durable
 
@@ -22,8 +22,8 @@ def ended(fleet: Fleet, day: int, *names: str, salvaged: str = "", policy: Polic
     """A grouped run of the name ``nightly`` on one day of November, walked to its end."""
     run = f"nightly-202611{day:02}T100000Z"
     jobs = [
-        spec(f"{run}.{name}", run=run, source=volumespec.parse(f"alpha:/srv/{name}.img"),
-             target=volumespec.parse(f"alpha:/backup/{run}/{name}.img"), target_base="/backup")
+        spec(f"{run}.{name}", run=run, source=volumespec.parse_volume(f"alpha:/srv/{name}.img"),
+             target=volumespec.parse_volume(f"alpha:/backup/{run}/{name}.img"), target_base="/backup")
         for name in names
     ]  # fmt: skip
     fields = RunFields(policies={} if policy is None else {"": policy})
@@ -86,7 +86,7 @@ def test_a_salvaged_backup_never_ends_the_life_of_a_whole_one(fleet):
     def pruned():
         runs = fleet.registry.views.runs()
         targets = fleet.registry.history.targets(runs)
-        fate = keeping.plan(targets, keeps(runs, targets))
+        fate = keeping.plan_pruning(targets, keep_rules(runs, targets))
         return {target.run[14:16] for target in fate.prune}
 
     ended(fleet, 1, "a", policy=rule)

@@ -16,7 +16,7 @@ from puppets import RUN, dump, many
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.jobs import JobSpec
 from blockjobs.registry import keys, scripts
-from blockjobs.registry.submit import STAGED_FOR, batches
+from blockjobs.registry.submit import STAGED_FOR, split_batches
 
 pytestmark = pytest.mark.alone
 
@@ -31,7 +31,7 @@ def durations(client):
 
     (With a lower threshold every command within a script is logged too, and the logging is what takes long.)
     """
-    names = {hashlib.sha1(scripts.source(name).encode()).hexdigest().encode(): name for name in scripts.NAMES}  # noqa: S324
+    names = {hashlib.sha1(scripts.script_source(name).encode()).hexdigest().encode(): name for name in scripts.NAMES}  # noqa: S324
     before = {**client.config_get("slowlog-log-slower-than"), **client.config_get("slowlog-max-len")}
     client.config_set("slowlog-log-slower-than", "500")
     client.config_set("slowlog-max-len", "100000")
@@ -61,7 +61,7 @@ def copied(fleet, jobs: list[JobSpec]) -> None:
     pipe = fleet.client.pipeline(transaction=False)
     for job in jobs[COPIED:]:
         pipe.hset(keys.job(job.host, job.id), mapping={"status": "waiting", "passed": "run"})
-        pipe.hincrby(keys.share(job.host, job.transaction), "run", -1)
+        pipe.hincrby(keys.tally(job.host, job.transaction), "run", -1)
     pipe.execute()
 
 
@@ -90,7 +90,7 @@ def test_no_script_of_an_abort_is_long(fleet, durations):
 
 def test_no_script_of_a_run_that_is_given_up_is_long(fleet, durations):
     plan = many(JOBS, hosts=1)
-    for batch in batches(plan.jobs):
+    for batch in split_batches(plan.jobs):
         fleet.registry.submit.stage(plan, batch)
     fleet.registry.submit.recover(fleet.registry.hosts.now() + 2 * STAGED_FOR)
     assert dump(fleet.client) == {}

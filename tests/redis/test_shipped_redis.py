@@ -20,8 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blockjobs.model.barriers import Step
-from blockjobs.process.spawn import spawn
-from blockjobs.registry.connection import connect
+from blockjobs.process.spawn import spawn_child
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.server import find_binary
@@ -39,7 +39,7 @@ def serving(program, place, default="", setting=""):
     shipped = (DEPLOY / "redis.conf").read_text().replace("/etc/redis/users.acl", str(place / "users.acl"))
     own = f"port 0\nunixsocket {place}/redis.sock\ndir {place}\nlogfile {place}/redis.log\n"
     (place / "redis.conf").write_text(own + shipped + f"{setting}\n")
-    process = spawn([program, str(place / "redis.conf")], log=place / "redis.log")
+    process = spawn_child([program, str(place / "redis.conf")], log=place / "redis.log")
     try:
         give_up = time.monotonic() + DEADLINE
         while not _answers(place):
@@ -60,7 +60,7 @@ def url(place, user):
 
 
 def _answers(place):
-    with connect(url(place, "admin")) as client:
+    with connect_client(url(place, "admin")) as client:
         try:
             return client.ping()
         except redis.RedisError:
@@ -69,7 +69,7 @@ def _answers(place):
 
 def begin_story(place):
     """A transaction that has come as far as its copies, by those users that do so on a real fleet."""
-    with connect(url(place, "control")) as control, connect(url(place, f"worker-{ALPHA}")) as worker:
+    with connect_client(url(place, "control")) as control, connect_client(url(place, f"worker-{ALPHA}")) as worker:
         fleet = Fleet(control)
         fleet._hosts[ALPHA] = HostRegistry(worker, ALPHA)
         fleet.host(ALPHA).hosts.beat(ALPHA, "machine", 2, {"cpus": 2})
@@ -82,7 +82,7 @@ def begin_story(place):
 
 
 def read_all(place):
-    with connect(url(place, "admin")) as client:
+    with connect_client(url(place, "admin")) as client:
         return dump(client)
 
 
@@ -98,7 +98,7 @@ def test_every_key_is_as_it_was_after_a_restart_with_the_shipped_files(tmp_path,
     assert len(before) > 10
     with serving(program, tmp_path):
         assert read_all(tmp_path) == before
-        with connect(url(tmp_path, "control")) as client:
+        with connect_client(url(tmp_path, "control")) as client:
             Fleet(client).registry.verbs.resume("c")
     assert "CRITICAL" not in (tmp_path / "redis.log").read_text()
 
@@ -136,8 +136,8 @@ def test_nobody_can_log_in_as_the_user_who_replays_the_file(tmp_path, name):
 def test_the_daemons_users_are_refused_nothing_that_they_ask_at_their_start(tmp_path, name, caplog):
     with serving(PROGRAMS[name](), tmp_path):
         for user in ("control", f"worker-{ALPHA}"):
-            with connect(url(tmp_path, user)) as client:
+            with connect_client(url(tmp_path, user)) as client:
                 expect_fit_server(client, url(tmp_path, user))
-        with connect(url(tmp_path, "admin")) as client:
+        with connect_client(url(tmp_path, "admin")) as client:
             assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
     assert caplog.text == ""

@@ -66,7 +66,7 @@ def hold_of_all(fleet: Fleet) -> float:
     (record,) = fleet.client.hvals(keys.holding())
     assert fleet.registry.holds.reap(fleet.registry.clock.now()) == []
     assert fleet.registry.holds.reap(fleet.registry.clock.now() + 2 * HOUR) == ["all:x"]
-    return float(codec.unpack(record)[3])
+    return float(codec.unpack_value(record)[3])
 
 
 def error(fleet: Fleet) -> float:

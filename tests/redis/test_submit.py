@@ -17,10 +17,10 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.runs import RunPlan
 from blockjobs.registry import keys
 from blockjobs.registry.doors import Registry
-from blockjobs.registry.submit import BATCH, STAGED_FOR, batches
+from blockjobs.registry.submit import BATCH, STAGED_FOR, split_batches
 
 LATER = STAGED_FOR + 1
-NULL = volumespec.parse({"driver": "null-co", "host": "alpha"})
+NULL = volumespec.parse_volume({"driver": "null-co", "host": "alpha"})
 
 
 def test_a_run_larger_than_a_batch_is_there_as_a_whole(fleet):
@@ -218,17 +218,17 @@ OTHER = "other-20261122T103001Z"
     [
         (spec("taken", run=OTHER), errors.JobExists, "Job ID 'taken' already in use"),
         (
-            spec("x", run=OTHER, target=volumespec.parse("alpha:/backup/taken.img")),
+            spec("x", run=OTHER, target=volumespec.parse_volume("alpha:/backup/taken.img")),
             errors.VolumeBusy,
             "Node 'alpha:/backup/taken.img' is busy: block device is in use by block job: backup (job 'taken')",
         ),
         (
-            spec("x", run=OTHER, source=volumespec.parse("alpha:/backup/taken.img")),
+            spec("x", run=OTHER, source=volumespec.parse_volume("alpha:/backup/taken.img")),
             errors.VolumeBusy,
             "Node 'alpha:/backup/taken.img' is busy: block device is in use by block job: backup (job 'taken')",
         ),
         (
-            spec("x", run=OTHER, target=volumespec.parse("alpha:/srv/taken.img")),
+            spec("x", run=OTHER, target=volumespec.parse_volume("alpha:/srv/taken.img")),
             errors.VolumeBusy,
             "Node 'alpha:/srv/taken.img' is busy: block device is in use by block job: backup (a job reads it)",
         ),
@@ -312,5 +312,5 @@ def test_of_many_clients_that_want_one_id_one_gets_it(server, client):
 
 
 def test_batches_lose_nothing():
-    assert [len(batch) for batch in batches(range(BATCH * 2 + 7))] == [BATCH, BATCH, 7]
-    assert [n for batch in batches(range(1200), 7) for n in batch] == list(range(1200))
+    assert [len(batch) for batch in split_batches(range(BATCH * 2 + 7))] == [BATCH, BATCH, 7]
+    assert [n for batch in split_batches(range(1200), 7) for n in batch] == list(range(1200))

@@ -16,7 +16,7 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
 from blockjobs.notify import by_apprise
 from blockjobs.registry import keys
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.notices import LATELY
 from blockjobs.registry.retention import KEEP_RUNS
@@ -90,7 +90,7 @@ def test_a_run_that_nobody_is_told_of_leaves_nothing(fleet, notify):
 def test_of_many_coordinators_one_gets_a_notice(fleet, server):
     run = ended(fleet)
     notifier(fleet.registry).announce(run)
-    clients = [connect(server.url) for _ in range(8)]
+    clients = [connect_client(server.url) for _ in range(8)]
 
     def take(n):
         return [Registry(clients[n]).notices.take(run, each, str(n), lease=60) for each in (0, 1)]
@@ -224,7 +224,7 @@ def test_check_goes_on_without_redis_and_says_what_it_does_not_know(command, mon
 
 def test_a_coordinator_says_what_it_has_and_plan_and_run_go_on_with_a_warning(fleet, command, file, monkeypatch):
     Lookout(fleet.registry).look()
-    assert fleet.registry.notices.has_apprise() is by_apprise.installed()
+    assert fleet.registry.notices.has_apprise() is by_apprise.is_apprise_installed()
     fleet.registry.notices.publish_means(apprise=False)
     fleet.registry.hosts.judge(ALPHA, "up")
     code, _, err = command("run", str(file), "--detach")

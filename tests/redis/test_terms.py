@@ -85,7 +85,7 @@ def test_show_says_whose_a_hold_is_and_until_when(fleet, server, monkeypatch, ca
     monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
 
     def run(*words):
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main(list(words), standalone_mode=False))
         return code, capfd.readouterr().out
 
     assert run("pause", "j", "--for", "3600", "--cause", "a report runs") == (0, "j: paused\n")

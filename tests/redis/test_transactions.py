@@ -8,10 +8,10 @@ from puppets import ALPHA, BETA, RUN, Fleet, dump, only_asks, spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decision, Do, Finished, Step
 from blockjobs.model.ids import JobId
-from blockjobs.model.room import series
+from blockjobs.model.room import backup_series
 from blockjobs.registry import keys
 from blockjobs.registry.answers import Answer
-from blockjobs.registry.codec import unpack
+from blockjobs.registry.codec import unpack_value
 from blockjobs.registry.sizes import forget_sizes
 
 TERMINAL = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
@@ -216,7 +216,7 @@ def test_what_a_backup_takes_up_is_noted_when_it_settles_by_a_commit(fleet, comm
     fleet.walk(RUN, Step.PREPARE)
     answers = fleet.host(ALPHA).answers
     (first, *_) = [member.spec for member in answers.members(txn)]
-    answers.answer(txn, Step.PREPARE, [Answer(first.id, result={"series": series(first), "bytes": 5 << 50})])
+    answers.answer(txn, Step.PREPARE, [Answer(first.id, result={"series": backup_series(first), "bytes": 5 << 50})])
     assert answers.last_sizes([first]) == {}
     if not commits:
         fleet.sick = {(Step.PREPARE, "b"): (5, "its disk is gone")}
@@ -433,7 +433,7 @@ def test_what_a_host_reports_comes_back_to_it(running):
     members = running.host(ALPHA).answers.members(RUN)
     assert [member.spec for member in members] == [A, C]
     assert [(member.status, member.passed, member.claimed) for member in members] == [("running", "cut", False)] * 2
-    assert unpack(running.client.hget(keys.job(ALPHA, A.id), "opened")) == {}
+    assert unpack_value(running.client.hget(keys.job(ALPHA, A.id), "opened")) == {}
 
 
 # --- growth ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 
 JOBS = tuple(spec(f"{RUN}.{name}", host=host, txn=f"{RUN}.each.{name}") for name, host in (("a", ALPHA), ("b", BETA)))
 RETRY = 2
@@ -195,7 +195,7 @@ def test_no_try_meddles_with_another_and_all_come_to_an_end(server, long):
     @settings(max_examples=1000 if long else 50, deadline=None, phases=[Phase.reuse, Phase.generate])
     @given(MOVES)
     def play(moves):
-        with connect(server.url) as client:
+        with connect_client(server.url) as client:
             story = Story(client)
             for act, n, number in moves:
                 act(story, n, number)
@@ -208,7 +208,7 @@ def test_no_try_meddles_with_another_and_all_come_to_an_end(server, long):
 def test_the_story_itself_can_lose_a_try(fleet):
     """The control: what a late finalizer did to a job that was not looked at would be seen."""
     story = Story(fleet.client)
-    fleet.client.hincrby(keys.share(ALPHA, JOBS[0].transaction), "settle", -1)
+    fleet.client.hincrby(keys.tally(ALPHA, JOBS[0].transaction), "settle", -1)
     try:
         story.check()
     except AssertionError:

@@ -14,12 +14,12 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.steps.cut import cut
+from blockworker.steps.cut import cut_members
 from blockworker.steps.steps import Steps
 from blockworker.volumes import Identity
 
 SAID = "internal error: KeyError('odd')"
-NOWHERE = volumespec.parse({"driver": "null-co", "host": ALPHA})
+NOWHERE = volumespec.parse_volume({"driver": "null-co", "host": ALPHA})
 
 
 class Odd(Backup):
@@ -79,7 +79,7 @@ def test_of_open(fleet, roots):
 
 def test_of_the_cut(fleet, roots):
     fleet.walk(RUN, Step.CUT)
-    cut(fleet.host(ALPHA).answers, roots, RUN, lambda _: Odd())
+    cut_members(fleet.host(ALPHA).answers, roots, RUN, lambda _: Odd())
     assert job(fleet, "odd").error == SAID
     assert (job(fleet, "fine").error, job(fleet, "fine").passed) == ("", "cut")
 
@@ -96,11 +96,11 @@ def test_of_settling_which_is_tried_again(fleet, roots):
 def test_a_journal_that_is_lost_before_the_cut_fails_its_own_members_by_name(client, roots):
     (root,) = roots.config.write_roots
     fleet = Fleet(client)
-    fleet.submit(spec("fine", target=NOWHERE), spec("odd", target=volumespec.parse(f"{ALPHA}:{root}/odd.img")))
+    fleet.submit(spec("fine", target=NOWHERE), spec("odd", target=volumespec.parse_volume(f"{ALPHA}:{root}/odd.img")))
     fleet.walk(RUN, Step.CUT)
     journal = Path(root, ".blockjobs", f"{RUN}.journal")
     journal.parent.mkdir()
     journal.write_text("[]")
-    cut(fleet.host(ALPHA).answers, roots, RUN, lambda _: Odd())
+    cut_members(fleet.host(ALPHA).answers, roots, RUN, lambda _: Odd())
     assert job(fleet, "odd").error.startswith(f"journal {journal} is not one of version 1 or 2")
     assert (job(fleet, "fine").error, job(fleet, "fine").passed) == ("", "cut")

@@ -16,9 +16,9 @@ from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields, Store
-from blockjobs.model.volumespec import parse
+from blockjobs.model.volumespec import parse_volume
 from blockjobs.qmp import jobs as verbs
-from blockjobs.qmp.events import translate
+from blockjobs.qmp.events import translate_event
 from blockjobs.registry import codec, keys
 from blockjobs.registry.attempts import Progress
 from blockjobs.registry.nodes import Node
@@ -26,7 +26,7 @@ from blockjobs.registry.odd import Unreadable
 
 pytestmark = pytest.mark.durable
 
-NEWER = b"\x02" + codec.pack({"id": "x"})[1:]  # a record of a later release
+NEWER = b"\x02" + codec.pack_value({"id": "x"})[1:]  # a record of a later release
 RUNS = [RunId(f"{name}-20261122T103000Z") for name in ("first", "odd", "last")]
 FIELDS = RunFields(
     stores={"nas1": Store(path="/mnt/nas1", speed=100)}, policies={"": Policy(keep={"last": 5})},
@@ -76,7 +76,7 @@ class Spoken:
 
 JOBS = {
     "spec of a later release":  lambda client, job: client.hset(job, "spec", NEWER),
-    "spec without fields":      lambda client, job: client.hset(job, "spec", codec.pack({})),
+    "spec without fields":      lambda client, job: client.hset(job, "spec", codec.pack_value({})),
     "spec cut off":             lambda client, job: client.hset(job, "spec", b"\x01\x85"),
     "no status":                lambda client, job: client.hdel(job, "status"),
     "a status nobody knows":    lambda client, job: client.hset(job, "status", "dreaming"),
@@ -203,8 +203,8 @@ def test_a_row_of_a_run_that_cannot_be_read_hides_one_job_only(runs, here, clien
 
 RECORDS = {
     "fields of a later release": ("fields", NEWER),
-    "no fields":                 ("fields", codec.pack({})),
-    "fields that are a list":    ("fields", codec.pack([1])),
+    "no fields":                 ("fields", codec.pack_value({})),
+    "fields that are a list":    ("fields", codec.pack_value([1])),
     "a count that is none":      ("jobs", "many"),
     "a sum that is none":        ("sum:read", "1e+17"),
 }  # fmt: skip
@@ -293,7 +293,7 @@ def test_those_who_follow_events_come_past_the_odd_one(odd_event, runs, here, fl
     here.cancel(ODD)
     fleet.walk(RUNS[1])
     assert here.wait([RUNS[1]], timeout=0) == {RUNS[1]: False}
-    assert [translate(event) for event in events.all()], "none of them is a traceback"
+    assert [translate_event(event) for event in events.all()], "none of them is a traceback"
 
 
 def test_every_event_of_a_run_has_what_an_event_of_its_kind_needs(runs, here, fleet):
@@ -306,10 +306,10 @@ def test_every_event_of_a_run_has_what_an_event_of_its_kind_needs(runs, here, fl
 # --- the readers beside them --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", [NEWER, codec.pack({}), codec.pack([1, 2]), b""])
+@pytest.mark.parametrize("record", [NEWER, codec.pack_value({}), codec.pack_value([1, 2]), b""])
 def test_a_volume_name_that_cannot_be_read_is_left_out_and_can_be_forgotten(here, client, command, record):
     for name in ("disk1", "disk3"):
-        here.registry.nodes.add(Node(name, parse(f"alpha:/srv/{name}.img"), {}))
+        here.registry.nodes.add(Node(name, parse_volume(f"alpha:/srv/{name}.img"), {}))
     client.hset(keys.nodes(), "disk2", record)
     assert [node.name for node in here.volumes()] == ["disk1", "disk3"]
     with pytest.raises(Unreadable, match=r"^volume name disk2 cannot be read: "):
@@ -361,7 +361,7 @@ def published(here, fleet, run):
     return here.registry.views.run(run)
 
 
-@pytest.mark.parametrize("row", [b"nowhere", b"alpha:/x\0" + NEWER, b"alpha:/x\0" + codec.pack(["t"]), b"\xff\0"])
+@pytest.mark.parametrize("row", [b"nowhere", b"alpha:/x\0" + NEWER, b"alpha:/x\0" + codec.pack_value(["t"]), b"\xff\0"])
 def test_a_target_that_cannot_be_read_hides_itself_and_nothing_is_pruned_meanwhile(runs, here, fleet, command, row):
     run = published(here, fleet, RUNS[0])
     assert len(here.registry.history.targets([run])) == 3
@@ -385,7 +385,7 @@ def test_notices_that_cannot_be_read_are_left_out(here, client):
     notices = here.registry.notices
     client.zadd(keys.notices(), {"0": 1, "x y": 2, "2 r": 3, b"\xff r": 4})
     assert notices.due() == [("r", 2)]
-    record = {"count": 3, "message": codec.pack({}), **{f"url:{n}": "https://x.example" for n in range(3)}}
+    record = {"count": 3, "message": codec.pack_value({}), **{f"url:{n}": "https://x.example" for n in range(3)}}
     client.hset(keys.run_notices(RunId("r")), mapping={**record, "tries:1": "many"})
     assert [notice.number for notice in notices.of(RunId("r"))] == [0, 2]
     client.hset(keys.run_notices(RunId("r")), mapping={"message": NEWER})
@@ -395,7 +395,7 @@ def test_notices_that_cannot_be_read_are_left_out(here, client):
     assert len(here.registry.odd.found()) == 6
 
 
-@pytest.mark.parametrize("record", [NEWER, codec.pack([1]), codec.pack(["x", "", "", "never"]), b""])
+@pytest.mark.parametrize("record", [NEWER, codec.pack_value([1]), codec.pack_value(["x", "", "", "never"]), b""])
 def test_a_reason_of_many_that_cannot_be_read_hides_itself_only(runs, here, client, command, record):
     here.pause_all("firmware")
     client.hset(keys.holding(), "drain:odd", record)
@@ -416,7 +416,7 @@ def test_the_end_of_a_hold_that_cannot_be_read_keeps_no_other_hold(runs, here, c
 
 @pytest.mark.parametrize("row", ["odd", "resize x", b"\xff x y"])
 def test_a_reservation_that_cannot_be_read_keeps_no_other_one(here, client, row):
-    here.registry.nodes.reserve(parse("alpha:/srv/a.img"), "resize", ms=0)
+    here.registry.nodes.reserve(parse_volume("alpha:/srv/a.img"), "resize", ms=0)
     client.zadd(keys.reserved(), {row: 1})
     assert here.registry.nodes.expire(here.registry.hosts.now() + 1) == ("alpha:/srv/a.img",)
     assert client.zrange(keys.reserved(), 0, -1) == [row if isinstance(row, bytes) else row.encode()]

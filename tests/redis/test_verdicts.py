@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
-from blockjobs.cli.follow import Silent, verdict
-from blockjobs.cli.start import attend, submit
+from blockjobs.cli.follow import Silent, outcome_lines
+from blockjobs.cli.start import follow_submitted_run, submit_run
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -97,7 +97,7 @@ def test_a_host_that_goes_away_after_it_was_asked_is_asked_about_again(fleet, se
     plans = iter([mixed(), RunPlan(RunId(RUN), "nightly", False, tuple((job,) for job in EACH))])  # noqa: FBT003
     asked = []
     with Fleet(server.url) as here:
-        submit(here, lambda _: next(plans), lambda: asked.append(1))
+        submit_run(here, lambda _: next(plans), lambda: asked.append(1))
     assert len(asked) == 2
     assert fleet.registry.views.run(RUN).jobs == 3
 
@@ -108,6 +108,6 @@ def test_a_run_that_was_over_before_anybody_followed_it_is_told_as_it_ended(flee
     with Fleet(server.url) as here:
         seq = here.registry.events.last()
         ended(fleet, plan, failing=("c",))
-        board = attend(here, plan, seq, Silent())
+        board = follow_submitted_run(here, plan, seq, Silent())
     assert board.runs[plan.run].outcome is RunOutcome.PARTLY
-    assert any(f"{RUN}.c failed: it broke" in line for line in verdict(board, plan.run))
+    assert any(f"{RUN}.c failed: it broke" in line for line in outcome_lines(board, plan.run))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from puppets import ALPHA, BETA, SIZE, Fleet, spec
 
-from blockjobs.cli.verify import chosen
+from blockjobs.cli.verify import chosen_images
 from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
@@ -16,7 +16,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Verdict
 from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.runs import RunPlan
-from blockjobs.model.verifications import plan
+from blockjobs.model.verifications import plan_verification
 from blockjobs.registry.attempts import Progress
 from blockjobs.registry.views import RunView
 
@@ -33,7 +33,7 @@ def up(fleet):
 
 
 def job(name: str, *, run: str = NIGHT, host: str = ALPHA, at: str = "", **options: object) -> JobSpec:
-    target = options.pop("target", None) or volumespec.parse(f"{host}:{at or f'/backup/{run}/{name}.img'}")
+    target = options.pop("target", None) or volumespec.parse_volume(f"{host}:{at or f'/backup/{run}/{name}.img'}")
     return spec(f"{run}.{name}", run=run, txn=f"{run}.{name}", host=host, target=target, **options)
 
 
@@ -62,8 +62,8 @@ def meant(up, server, command, capfd):
 
     def find(*texts: str) -> tuple[dict[str, str], str]:
         with Client(server.url) as here:
-            images = chosen(here, texts)
-        run = plan(images, datetime.now(UTC))
+            images = chosen_images(here, texts)
+        run = plan_verification(images, datetime.now(UTC))
         names = [each.id.removeprefix(f"{run.run}.") for each in run.jobs]
         return dict(zip((image.path for image in images), names, strict=True)), capfd.readouterr().err
 
@@ -191,7 +191,9 @@ NOTHING = {
 
 @pytest.mark.parametrize(("text", "said"), NOTHING.values(), ids=NOTHING)
 def test_what_has_nothing_to_verify_says_why_and_starts_nothing(up, refused, text, said):
-    ended(up, job("bad"), job("null", target=volumespec.parse({"host": "alpha", "driver": "null-co"})), bad="bad")
+    ended(
+        up, job("bad"), job("null", target=volumespec.parse_volume({"host": "alpha", "driver": "null-co"})), bad="bad"
+    )
     assert said in refused(text)
 
 

@@ -20,7 +20,7 @@ from blockjobs.qmp import jobs as verbs
 from blockjobs.qmp import qapi, tables
 from blockjobs.qmp.commands import COMMANDS
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.events import translate
+from blockjobs.qmp.events import translate_event
 from blockjobs.registry import codec, keys, scripts
 from blockjobs.registry.answers import Answer
 from blockjobs.registry.attempts import Progress
@@ -175,7 +175,7 @@ jobs:
 @pytest.mark.parametrize("written", ["{}", '"{}"', '"{} B/s"'])
 def test_a_number_of_a_run_file_comes_back_as_it_was_written(here, tmp_path, number, written):
     (tmp_path / "run.yaml").write_text(RUN_FILE.format(written.format(number)))
-    plan = runfile.load(tmp_path / "run.yaml", now=datetime.now(UTC))
+    plan = runfile.load_run_file(tmp_path / "run.yaml", now=datetime.now(UTC))
     here.submit(plan)
     (job,) = here.list(plan.run)
     assert (job.speed, here.store("nas1").speed) == (number, number)
@@ -185,7 +185,7 @@ def test_a_number_of_a_run_file_comes_back_as_it_was_written(here, tmp_path, num
 def test_a_run_file_refuses_what_is_no_whole_number_in_one_line(here, tmp_path, written):
     (tmp_path / "run.yaml").write_text(RUN_FILE.format(written))
     with pytest.raises(BadInput, match=r"run\.yaml:[34]: .*speed: .*a whole number from 0 to 922337203685477580") as no:
-        runfile.load(tmp_path / "run.yaml", now=datetime.now(UTC))
+        runfile.load_run_file(tmp_path / "run.yaml", now=datetime.now(UTC))
     assert "\n" not in str(no.value)
 
 
@@ -201,7 +201,7 @@ class Spoken:
 
 @each_number
 def test_a_speed_given_over_qmp_comes_back_in_its_queries_and_events(submitted, here, number):
-    arguments = qapi.check(tables.SPEED, json.loads(json.dumps({"device": "a", "speed": number})))
+    arguments = qapi.check_arguments(tables.SPEED, json.loads(json.dumps({"device": "a", "speed": number})))
     COMMANDS["block-job-set-speed"].run(Spoken(here), arguments)
     (found,) = verbs.query_block_jobs(Spoken(here), {})
     assert found["speed"] == number
@@ -219,7 +219,7 @@ def test_a_speed_given_over_qmp_comes_back_in_its_queries_and_events(submitted, 
 )
 def test_qmp_refuses_a_speed_in_the_words_of_qemu(submitted, here, number, said):
     def give():
-        arguments = qapi.check(tables.SPEED, {"device": "a", "speed": number})
+        arguments = qapi.check_arguments(tables.SPEED, {"device": "a", "speed": number})
         COMMANDS["block-job-set-speed"].run(Spoken(here), arguments)
 
     with pytest.raises((QmpError, Refused)) as refused:
@@ -320,7 +320,9 @@ def test_the_size_of_a_series_is_that_of_its_last_backup(here, fleet, number):
 
 def test_what_ends_a_job_tells_whole_numbers_over_qmp(here, fleet):
     concluded(here, fleet, MOST)
-    (told,) = [translate(event)["data"] for event in here.registry.events.all() if event.name == "BLOCK_JOB_COMPLETED"]
+    (told,) = [
+        translate_event(event)["data"] for event in here.registry.events.all() if event.name == "BLOCK_JOB_COMPLETED"
+    ]
     assert (told["len"], told["offset"]) == (MOST, MOST)
 
 
@@ -389,7 +391,7 @@ def test_the_times_of_a_run_come_back_as_they_were_given(here, fleet, seconds):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 def test_lua_compares_whole_numbers_as_python_does(client, number, apart, unlike):
     other = abs(number + apart) if not unlike else number // 1000
-    less = client.eval(scripts.assemble("return less(ARGV[1], ARGV[2]) and 1 or 0"), 0, number, other)
+    less = client.eval(scripts.assemble_script("return less(ARGV[1], ARGV[2]) and 1 or 0"), 0, number, other)
     assert bool(less) == (number < other)
 
 
@@ -404,5 +406,5 @@ def test_lua_reads_whole_numbers_from_a_record_as_python_packed_them(client, fig
     end
     return told
     """
-    told = client.eval(scripts.assemble(script), 0, codec.pack(figures))
+    told = client.eval(scripts.assemble_script(script), 0, codec.pack_value(figures))
     assert {name.decode(): int(figure) for name, figure in zip(told[::2], told[1::2], strict=True)} == figures

@@ -116,10 +116,10 @@ class Machine:
         )  # fmt: skip
 
     def job(self, kind: str, source: str, target: str, **more: object) -> JobSpec:
-        parsed = volumespec.parse(f"web1:{self.base}/{target}")
+        parsed = volumespec.parse_volume(f"web1:{self.base}/{target}")
         values: dict[str, Any] = {
             "id": JobId(f"{kind}.a"), "transaction": TxnId(kind), "run": RunId(kind), "type": kind,
-            "source": volumespec.parse(f"web1:{self.base}/{source}"), "target": parsed, "snapshot": "none",
+            "source": volumespec.parse_volume(f"web1:{self.base}/{source}"), "target": parsed, "snapshot": "none",
             "target_base": str((self.base / target).parent), **more,
         }  # fmt: skip
         return JobSpec(**values)

@@ -16,7 +16,7 @@ from killed import kill_at_every_change
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockworker.copy.digests import DigestFile, digest
+from blockworker.copy.digests import DigestFile, chunk_digest
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.records.journal import MemberFiles
@@ -67,8 +67,8 @@ class Site:
             "id": JobId(job),
             "transaction": TxnId("R"),
             "run": RunId("R"),
-            "source": volumespec.parse(f"web1:{self.images}/root.img"),
-            "target": volumespec.parse(f"web1:{self.backup}/{name}"),
+            "source": volumespec.parse_volume(f"web1:{self.images}/root.img"),
+            "target": volumespec.parse_volume(f"web1:{self.backup}/{name}"),
             "target_base": str(self.backup),
         }
         return JobSpec(**{**values, **changes})
@@ -78,7 +78,7 @@ class Site:
         return sorted(str(path.relative_to(self.backup)) for path in self.backup.rglob("*"))
 
     def opened(self, spec: JobSpec) -> MemberFiles:
-        return open_member(self.roots, spec, size=os.stat(volumespec.label(spec.source.volume)).st_size)
+        return open_member(self.roots, spec, size=os.stat(volumespec.volume_label(spec.source.volume)).st_size)
 
     def copied(self, spec: JobSpec) -> MemberFiles:
         """The job opened and copied, chunk by chunk."""
@@ -91,7 +91,7 @@ class Site:
                 source.pread_into(view, start)
                 target.pwrite(view, start)
                 if isinstance(target.digests, DigestFile):
-                    target.digests.put(start // MIB, digest(view))
+                    target.digests.put(start // MIB, chunk_digest(view))
             target.flush()
         finally:
             target.close()
@@ -102,7 +102,7 @@ class Site:
         source = open_source(spec.source.volume, self.roots)
         identity = source.identity()
         source.close()
-        return manifest.build(
+        return manifest.build_manifest(
             spec,
             size=size,
             identity=identity,

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from blockworker.copy.digests import CHUNK, LENGTH, digest, digest_size, root_of
+from blockworker.copy.digests import CHUNK, LENGTH, chunk_digest, digest_size, root_of
 from blockworker.copy.proven import ProvenDigests
 
 
@@ -26,7 +26,7 @@ def publish_sparse(image: Path, size: int, chunks: dict[int, bytes]) -> Path:
         for index, byte in chunks.items():
             content = byte * min(CHUNK, size - index * CHUNK)
             os.pwrite(data.fileno(), content, index * CHUNK)
-            os.pwrite(digests.fileno(), digest(memoryview(content)), index * LENGTH)
+            os.pwrite(digests.fileno(), chunk_digest(memoryview(content)), index * LENGTH)
         root = root_of(digests.fileno())
     named = {"algorithm": "blake3", "chunk": CHUNK, "file": beside.name, "root": root}
     record = {"version": 1, "run": "R", "job": "R.a", "size": size, "format": "raw", "digests": named}

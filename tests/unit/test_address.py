@@ -8,7 +8,7 @@ import pytest
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from blockjobs.model.errors import NoRedis
-from blockjobs.registry.address import has_user_alone, parse, redacted, with_password_file
+from blockjobs.registry.address import has_user_alone, parse_address, redacted_url, with_password_file
 from blockjobs.settings import Settings, find_url
 
 SECRET = "pass-4711-word"  # noqa: S105
@@ -31,7 +31,7 @@ MEANT = {
 
 @pytest.mark.parametrize(("url", "meant"), MEANT.items(), ids=MEANT)
 def test_a_url_has_one_meaning(url, meant):
-    address, (kind, parameters) = parse(url), meant
+    address, (kind, parameters) = parse_address(url), meant
     assert address.connection_class is kind
     assert parameters.items() <= address.parameters().items()
 
@@ -73,7 +73,7 @@ def test_a_url_has_one_meaning(url, meant):
 )
 def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(url, why):
     with pytest.raises(NoRedis, match=r"Redis URL .* cannot be used: ") as refused:
-        parse(url)
+        parse_address(url)
     assert why in str(refused.value)
     assert SECRET not in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
@@ -92,7 +92,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(u
     ],
 )
 def test_nothing_of_a_url_is_shown_that_may_be_secret_however_malformed_it_is(url, shown):
-    assert redacted(url) == shown
+    assert redacted_url(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_nothing_of_a_url_is_shown_that_may_be_secret_however_malformed_it_is(ur
     ],
 )
 def test_an_address_shows_no_password(url, shown):
-    assert SECRET not in repr(parse(url))
-    assert parse(url).shown == shown
+    assert SECRET not in repr(parse_address(url))
+    assert parse_address(url).shown == shown
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def file(tmp_path):
 @pytest.mark.parametrize("url", ["redis://ann@h:1/2", "rediss://ann@h", "unix://ann@/run/a.sock?db=4"])
 def test_a_password_may_lie_in_a_file(file, url):
     whole = with_password_file(url, str(file))
-    assert (parse(whole).user, parse(whole).password) == ("ann", SECRET)
-    assert replace(parse(whole), password="") == parse(url), "nothing else changes"
-    for text in (whole, redacted(whole), repr(parse(whole)), parse(whole).shown):
+    assert (parse_address(whole).user, parse_address(whole).password) == ("ann", SECRET)
+    assert replace(parse_address(whole), password="") == parse_address(url), "nothing else changes"
+    for text in (whole, redacted_url(whole), repr(parse_address(whole)), parse_address(whole).shown):
         assert SECRET not in text
 
 
@@ -147,14 +147,14 @@ def test_a_file_without_a_password_is_refused_by_name(tmp_path, content, why):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(NoRedis, match=rf"password_file={path}: .*{why}"):
-        parse(with_password_file("redis://ann@h", str(path)))
+        parse_address(with_password_file("redis://ann@h", str(path)))
 
 
 def test_a_password_twice_or_a_relative_path_is_refused(file, monkeypatch):
     with pytest.raises(NoRedis, match="one of the two was expected"):
-        parse(f"redis://ann:x@h?password_file={file}")
+        parse_address(f"redis://ann:x@h?password_file={file}")
     monkeypatch.chdir(file.parent)
     with pytest.raises(NoRedis, match="the absolute path"):
-        parse("redis://ann@h?password_file=a%20password")
+        parse_address("redis://ann@h?password_file=a%20password")
     with pytest.raises(NoRedis, match="an absolute path of a file"):
-        parse("rediss://h?ssl_ca_certs=a%20password")
+        parse_address("rediss://h?ssl_ca_certs=a%20password")

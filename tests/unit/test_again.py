@@ -18,13 +18,18 @@ NEW = "nightly-20261123T071501Z"
 def job(name="a", target="/backup/a.img", base="/backup", txn="", **more):
     volume = target if isinstance(target, dict) else f"h:{target}"
     return JobSpec(
-        id=JobId(f"{OLD}.{name}"), transaction=TxnId(txn or OLD), run=OLD, source=volumespec.parse("h:/srv/2026-11-22"),
-        target=volumespec.parse(volume), target_base=base, **more,
-    )  # fmt: skip
+        id=JobId(f"{OLD}.{name}"),
+        transaction=TxnId(txn or OLD),
+        run=OLD,
+        source=volumespec.parse_volume("h:/srv/2026-11-22"),
+        target=volumespec.parse_volume(volume),
+        target_base=base,
+        **more,
+    )
 
 
 def retried(*jobs, **fields):
-    return rerun.plan(OLD, "nightly", jobs, RunFields(**fields), NOW, grouped=True)
+    return rerun.plan_rerun(OLD, "nightly", jobs, RunFields(**fields), NOW, grouped=True)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,9 @@ def test_an_image_of_a_format_is_found_below_its_filters():
             "backing": {"driver": "file", "filename": f"/backup/{OLD}/base.img"}}  # fmt: skip
     (spec,) = retried(job(target=keys)).jobs
     assert spec.target.text == f"h:/backup/{NEW}/a.qcow2"
-    assert volumespec.label(spec.target.volume.backing) == f"/backup/{OLD}/base.img", "what it lies on is where it was"
+    assert volumespec.volume_label(spec.target.volume.backing) == f"/backup/{OLD}/base.img", (
+        "what it lies on is where it was"
+    )
 
 
 def test_ids_and_transactions_are_those_of_the_new_run():
@@ -81,6 +88,6 @@ def test_everything_else_of_a_job_is_as_it_was():
 
 
 def test_a_run_that_was_named_by_hand_has_no_date():
-    assert rerun.began("drive0") is None
-    assert rerun.began("n-20261332T000000Z") is None
-    assert rerun.began(OLD) == datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+    assert rerun.time_in_run_id("drive0") is None
+    assert rerun.time_in_run_id("n-20261332T000000Z") is None
+    assert rerun.time_in_run_id(OLD) == datetime(2026, 11, 22, 10, 30, tzinfo=UTC)

@@ -18,8 +18,8 @@ from blockworker.attempt.pause_point import PausePoint
 from blockworker.drivers.base import Work
 
 SPEC = JobSpec(
-    id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("h:/s"),
-    target=volumespec.parse("h:/t"), on_source_error=OnError.IGNORE, on_target_error=OnError.IGNORE,
+    id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume("h:/s"),
+    target=volumespec.parse_volume("h:/t"), on_source_error=OnError.IGNORE, on_target_error=OnError.IGNORE,
 )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class BuggyDriver:
 
 @pytest.mark.parametrize("where", ["attached", "start", "progress", "pulse", "result", "durable", "a lane"])
 def test_wherever_the_bug_is_the_job_fails_with_it(site, monkeypatch, where):
-    monkeypatch.setattr(drivers, "find", lambda *_: BuggyDriver(where))
+    monkeypatch.setattr(drivers, "find_driver", lambda *_: BuggyDriver(where))
     registry = Registry()
     claim = Claim(1, "a1", SPEC, {"size": 2}, Checkpoint(), 0, 1, 0, {})
     point = PausePoint(registry, claim, lambda: False, lambda _: None)
@@ -107,7 +107,7 @@ def test_wherever_the_bug_is_the_job_fails_with_it(site, monkeypatch, where):
 
 
 def test_without_a_bug_it_is_done(site, monkeypatch):
-    monkeypatch.setattr(drivers, "find", lambda *_: BuggyDriver(""))
+    monkeypatch.setattr(drivers, "find_driver", lambda *_: BuggyDriver(""))
     registry = Registry()
     claim = Claim(1, "a1", SPEC, {"size": 2}, Checkpoint(), 0, 1, 0, {})
     assert (

@@ -14,11 +14,11 @@ from blockjobs.model.attention import (
     RunSeen,
     Thresholds,
     TransactionSeen,
-    fresh,
+    fresh_needs,
     needs_of,
 )
 from blockjobs.model.barriers import Step
-from blockjobs.model.notices import NEEDS, attention_body, text, title
+from blockjobs.model.notices import NEEDS, attention_body, notice_text, notice_title
 from blockjobs.model.states import Status
 
 NOW, MINUTE = 1_795_343_400_000, 60_000
@@ -101,7 +101,7 @@ def test_what_holds_many_jobs_is_told_once_however_many_they_are():
     (need,) = needs_of(seen(jobs=jobs, many=many), LIMITS)
     assert (need.subject, need.text) == ("drain:web1", "500 jobs are held by drain:web1 for 30m: new disks")
     (fewer,) = needs_of(seen(jobs=jobs[7:], many=many), LIMITS)
-    assert fresh([fewer], {need.name: need.mark}) == []
+    assert fresh_needs([fewer], {need.name: need.mark}) == []
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_what_holds_many_jobs_is_told_once_however_many_they_are():
 def test_the_same_episode_is_the_same_at_every_look_and_the_next_one_is_another(first, later):
     (need,) = needs_of(first, LIMITS)
     told = {need.name: need.mark}
-    assert fresh(needs_of(replace(first, now=NOW + 90 * MINUTE), LIMITS), told) == []
-    assert [each.name for each in fresh(needs_of(later, LIMITS), told)] == [need.name]
+    assert fresh_needs(needs_of(replace(first, now=NOW + 90 * MINUTE), LIMITS), told) == []
+    assert [each.name for each in fresh_needs(needs_of(later, LIMITS), told)] == [need.name]
 
 
 def test_the_message_has_the_first_of_many_and_says_how_many_more_there_are():
@@ -129,6 +129,6 @@ def test_the_message_has_the_first_of_many_and_says_how_many_more_there_are():
         "cause": "stopped", "subject": "r.0", "host": "web1", "since": NOW / 1000 + 1,
         "text": "an error stopped job r.0 on host web1: No space left on device; blockjobs resume r.0",
     }  # fmt: skip
-    assert title(said).startswith("blockjobs: nightly needs attention: an error stopped job r.0")
-    assert text(said).splitlines()[0] == "run r"
-    assert text(said).endswith("and 3 more: blockjobs show r")
+    assert notice_title(said).startswith("blockjobs: nightly needs attention: an error stopped job r.0")
+    assert notice_text(said).splitlines()[0] == "run r"
+    assert notice_text(said).endswith("and 3 more: blockjobs show r")

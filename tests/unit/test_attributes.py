@@ -17,7 +17,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.restore import Restore
 from blockworker.host.roots import Roots
 from blockworker.targets import acl, manifest
-from blockworker.targets.attributes import LARGEST, Attributes, give, parse, read
+from blockworker.targets.attributes import LARGEST, Attributes, give_attributes, parse_attributes, read_attributes
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root gives files to another user")
@@ -40,7 +40,7 @@ def dressed(machine) -> Machine:
     try:
         os.setxattr(path, "user.note", "a text with an ä".encode())
         os.setxattr(path, "user.bytes", b"\0\xff\n")
-        os.setxattr(path, acl.NAME, acl.pack(acl.parse(ACL)))
+        os.setxattr(path, acl.NAME, acl.pack_acl(acl.parse_acl(ACL)))
     except OSError as error:
         pytest.skip(f"{path}: {error.strerror}: the file system has no ACLs or no extended attributes")
     if ROOT:
@@ -54,7 +54,7 @@ def dressed(machine) -> Machine:
 def about(path: Path) -> Attributes:
     fd = os.open(path, os.O_RDONLY)
     try:
-        return read(fd)
+        return read_attributes(fd)
     finally:
         os.close(fd)
 
@@ -109,7 +109,7 @@ def test_a_restore_gives_back_all_of_it_but_rights(dressed):
 
 def test_what_is_below_a_format_is_the_file_of_the_image(dressed):
     file = {"driver": "file", "filename": f"{dressed.base}/images/root.img"}
-    source = volumespec.parse({"driver": "qcow2", "host": "web1", "file": file})
+    source = volumespec.parse_volume({"driver": "qcow2", "host": "web1", "file": file})
     spec = replace(dressed.job("backup", "images/root.img", "backup/root.img"), source=source)
     assert Backup().attributes(Roots(dressed.config), spec).user == about(dressed.base / "images/root.img").user
 
@@ -124,7 +124,7 @@ def test_a_part_of_an_image_gets_nothing_back(dressed):
 def test_an_older_manifest_without_attributes_is_restored_as_ever(machine):
     told = back_up(machine)
     del told["attributes"]
-    (machine.base / "backup/root.img.manifest.json").write_bytes(manifest.dump(told))
+    (machine.base / "backup/root.img.manifest.json").write_bytes(manifest.manifest_text(told))
     image, lost = restore(machine)
     assert (permissions(image), lost) == ((os.geteuid(), os.getegid(), 0o600), [])
 
@@ -176,7 +176,7 @@ def test_nothing_that_a_manifest_names_gives_rights(machine, case):
     more, mode, warning = HOSTILE[case]
     told = back_up(machine)
     path = machine.base / "backup/root.img.manifest.json"
-    path.write_bytes(manifest.dump({**told, "attributes": {**BASE, **more}}))
+    path.write_bytes(manifest.manifest_text({**told, "attributes": {**BASE, **more}}))
     image, lost = restore(machine)
     assert permissions(image) == (*PLAIN[:2], mode)
     assert any(warning in each for each in lost), lost
@@ -189,7 +189,9 @@ def test_nothing_that_a_manifest_names_gives_rights(machine, case):
 @pytest.mark.parametrize("attributes", [[], "root", 5, True, {"mode": None, "uid": {}, "acl": {}, "user": 7}])
 def test_attributes_of_no_kind_give_nothing_and_say_so(machine, attributes):
     told = back_up(machine)
-    (machine.base / "backup/root.img.manifest.json").write_bytes(manifest.dump({**told, "attributes": attributes}))
+    (machine.base / "backup/root.img.manifest.json").write_bytes(
+        manifest.manifest_text({**told, "attributes": attributes})
+    )
     image, lost = restore(machine)
     assert permissions(image) == (*PLAIN[:2], 0o600)
     assert lost
@@ -198,7 +200,7 @@ def test_attributes_of_no_kind_give_nothing_and_say_so(machine, attributes):
 def test_a_root_owner_comes_back_without_any_bit_that_runs_as_root(machine):
     told = back_up(machine)
     (machine.base / "backup/root.img.manifest.json").write_bytes(
-        manifest.dump({**told, "attributes": {"uid": 0, "gid": 0, "mode": "06755"}})
+        manifest.manifest_text({**told, "attributes": {"uid": 0, "gid": 0, "mode": "06755"}})
     )
     image, lost = restore(machine)
     assert image.stat().st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX) == 0
@@ -214,7 +216,7 @@ def test_attributes_beyond_the_bound_are_named_and_left_out(machine):
         pytest.skip(error.strerror or "no extended attributes")
     fd = os.open(path, os.O_RDONLY)
     try:
-        seen = read(fd, largest=1500)
+        seen = read_attributes(fd, largest=1500)
     finally:
         os.close(fd)
     assert list(seen.user or {}) == ["user.a"]
@@ -223,7 +225,7 @@ def test_attributes_beyond_the_bound_are_named_and_left_out(machine):
 
 def test_what_is_written_into_a_manifest_is_read_back(dressed):
     seen = about(dressed.base / "images/root.img")
-    assert parse(json.loads(json.dumps(seen.to_json()))) == seen
+    assert parse_attributes(json.loads(json.dumps(seen.to_json()))) == seen
 
 
 @as_root
@@ -239,7 +241,7 @@ def test_what_is_written_into_a_manifest_is_read_back(dressed):
 def test_an_ordinary_user_gives_what_he_may_and_says_what_he_may_not(tmp_path, wanted, expected, words):
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT, 0o600)
     os.fchown(fd, 65534, 65534)
-    said = unprivileged(lambda: give(fd, wanted))
+    said = unprivileged(lambda: give_attributes(fd, wanted))
     os.close(fd)
     assert permissions(tmp_path / "file") == expected
     assert len(said) == len(words), said
@@ -269,8 +271,8 @@ def test_what_replaces_a_file_keeps_what_that_had(dressed, kind, source):
     live.chmod(0o750)
     os.setxattr(live, "user.mine", b"x" * 1000)
     os.setxattr(live, "user.overlay.redirect", b"/etc/shadow")
-    entries = acl.parse(["user::rwx", "user:7:r--", "group::r--", "mask::r-x", "other::---"])
-    os.setxattr(live, acl.NAME, acl.pack(entries))
+    entries = acl.parse_acl(["user::rwx", "user:7:r--", "group::r--", "mask::r-x", "other::---"])
+    os.setxattr(live, acl.NAME, acl.pack_acl(entries))
     before = about(live)
     assert replacing(dressed, kind, source) == []
     assert live.read_bytes() == b"A" * 70_000
@@ -294,9 +296,9 @@ def test_what_replaces_a_file_does_not_keep_its_setuid_bit(machine):
 
 @as_root
 def test_a_default_acl_of_the_directory_gives_nobody_what_the_source_did_not(machine):
-    entries = acl.parse(["user::rwx", "user:7:rwx", "group::rwx", "mask::rwx", "other::r--"])
+    entries = acl.parse_acl(["user::rwx", "user:7:rwx", "group::rwx", "mask::rwx", "other::r--"])
     try:
-        os.setxattr(machine.base / "images", "system.posix_acl_default", acl.pack(entries))
+        os.setxattr(machine.base / "images", "system.posix_acl_default", acl.pack_acl(entries))
     except OSError as error:
         pytest.skip(error.strerror or "no ACLs")
     path = machine.base / "images/root.img"
@@ -308,8 +310,8 @@ def test_a_default_acl_of_the_directory_gives_nobody_what_the_source_did_not(mac
 
 
 def test_an_acl_is_packed_as_the_kernel_has_it():
-    value = acl.pack(acl.parse(ACL))
+    value = acl.pack_acl(acl.parse_acl(ACL))
     assert value[:12] == struct.pack("<IHHI", 2, 1, 6, 0xFFFFFFFF)
-    assert [str(entry) for entry in acl.unpack(value)] == ACL
-    assert acl.unpack(b"") == ()
-    assert acl.unpack(b"\3\0\0\0") == ()
+    assert [str(entry) for entry in acl.unpack_acl(value)] == ACL
+    assert acl.unpack_acl(b"") == ()
+    assert acl.unpack_acl(b"\3\0\0\0") == ()

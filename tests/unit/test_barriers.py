@@ -30,9 +30,9 @@ from blockjobs.model.barriers import (
     HostTally,
     Retry,
     Step,
-    before,
-    decide,
-    plan,
+    decide_transaction,
+    next_action,
+    preceding_steps,
 )
 from blockjobs.model.ids import Host, RunId, TxnId
 
@@ -108,7 +108,7 @@ def shape(hosts: tuple[Host, ...], **options: bool) -> Transaction:
 def turn(txn: Transaction, *, view: BarrierView | None = None, silent: frozenset[Host] = frozenset(),
          stop_after: int = 99, failing: frozenset[tuple[int, Step]] = frozenset()) -> int:  # fmt: skip
     """One turn of a finalizer and those it rings for, cut behind ``stop_after`` effects; how many there were."""
-    match plan(view or txn.view(), silent):
+    match next_action(view or txn.view(), silent):
         case Decide(decision):
             if stop_after:
                 txn.settle(view or txn.view(), decision)
@@ -138,14 +138,14 @@ def turns(txn: Transaction, until: Callable[[], bool], **options) -> None:
 
 def run_out(txn: Transaction, limit: int = 60, **options) -> None:
     for _ in range(limit):
-        if isinstance(plan(txn.view()), Finished):
+        if isinstance(next_action(txn.view()), Finished):
             break
         turn(txn, **options)
     check_end(txn)
 
 
 def check_end(txn: Transaction) -> None:
-    assert isinstance(plan(txn.view()), Finished)
+    assert isinstance(next_action(txn.view()), Finished)
     assert txn.decisions == [txn.decision]
     assert all(Step.CONCLUDE in member.done for member in txn.members)
     if txn.decision is Decision.COMMIT:
@@ -167,7 +167,7 @@ ids = "".join
 def test_the_barriers_come_in_their_order_and_then_the_commit(hosts):
     txn = shape(hosts)
     seen = []
-    while not isinstance(what := plan(txn.view()), Finished):
+    while not isinstance(what := next_action(txn.view()), Finished):
         seen.append(what.decision if isinstance(what, Decide) else what.step)
         turn(txn)
     assert seen == [*FORWARD, Decision.COMMIT, *AFTER[Decision.COMMIT]]
@@ -176,27 +176,27 @@ def test_the_barriers_come_in_their_order_and_then_the_commit(hosts):
 def test_the_user_is_waited_for_between_pending_and_prepare_and_nowhere_else():
     txn = shape((A, B), manual=True)
     seen = []
-    while not isinstance(plan(txn.view()), AwaitUser):
-        seen.append(plan(txn.view()).step)
+    while not isinstance(next_action(txn.view()), AwaitUser):
+        seen.append(next_action(txn.view()).step)
         turn(txn)
     assert seen == list(FORWARD[:-1])
-    assert plan(txn.view()) == AwaitUser()  # and again
+    assert next_action(txn.view()) == AwaitUser()  # and again
     turn(txn)
-    assert plan(txn.view()) == Do(Step.PREPARE, frozenset({A, B}))
+    assert next_action(txn.view()) == Do(Step.PREPARE, frozenset({A, B}))
 
 
 def test_a_barrier_is_owed_by_the_hosts_that_have_members_left_before_it():
     txn = shape((A, B, B))
     txn.carry_out(Step.OPEN, txn.members[0])
     txn.carry_out(Step.OPEN, txn.members[1])
-    assert plan(txn.view()) == Do(Step.OPEN, frozenset({B}))
+    assert next_action(txn.view()) == Do(Step.OPEN, frozenset({B}))
 
 
 def test_a_member_that_waits_for_the_user_can_still_be_cancelled():
     txn = shape((A, B), manual=True)
-    turns(txn, lambda: plan(txn.view()) == AwaitUser())
+    turns(txn, lambda: next_action(txn.view()) == AwaitUser())
     txn.cancel(txn.members[1])
-    assert plan(txn.view()) == Decide(Decision.ABORT)
+    assert next_action(txn.view()) == Decide(Decision.ABORT)
 
 
 @pytest.mark.parametrize("retry", [0, 2])
@@ -204,18 +204,18 @@ def test_a_member_that_failed_is_tried_again_once_nothing_of_it_is_left_on_its_h
     txn = shape((A,))
     txn.cancel(txn.members[0])
     seen = []
-    while not isinstance(what := plan(replace(txn.view(), retry=retry)), Retry | Finished):
+    while not isinstance(what := next_action(replace(txn.view(), retry=retry)), Retry | Finished):
         seen.append(what)
         turn(txn)
     assert isinstance(what, Retry if retry else Finished)
     assert (Do(Step.CONCLUDE, frozenset({A})) in seen) is not bool(retry)
     assert Do(Step.SETTLE, frozenset({A})) in seen
-    assert plan(replace(txn.view(), retry=retry), frozenset({A})) == what
+    assert next_action(replace(txn.view(), retry=retry), frozenset({A})) == what
 
 
 def test_what_commits_is_not_tried_again():
     txn = shape((A,))
-    while not isinstance(what := plan(replace(txn.view(), retry=2)), Finished):
+    while not isinstance(what := next_action(replace(txn.view(), retry=2)), Finished):
         assert not isinstance(what, Retry)
         turn(txn)
 
@@ -223,17 +223,17 @@ def test_what_commits_is_not_tried_again():
 @pytest.mark.parametrize("why", ["queued", "retry"])
 def test_nothing_begins_before_its_turn_and_what_was_cancelled_needs_none(why):
     txn = shape((A, B))
-    assert plan(replace(txn.view(), waits=why)) == AwaitTurn()
+    assert next_action(replace(txn.view(), waits=why)) == AwaitTurn()
     txn.cancel(txn.members[1])
-    assert plan(replace(txn.view(), waits=why)) == Decide(Decision.ABORT)
+    assert next_action(replace(txn.view(), waits=why)) == Decide(Decision.ABORT)
 
 
 @pytest.mark.parametrize("step", FORWARD)
 def test_nothing_is_decided_while_somebody_owes_a_step_and_nobody_failed(step):
     txn = shape((A, B))
-    turns(txn, lambda: plan(txn.view()) == Do(step, frozenset({A, B})))
+    turns(txn, lambda: next_action(txn.view()) == Do(step, frozenset({A, B})))
     txn.carry_out(step, txn.members[0])
-    assert decide(txn.view()) is None
+    assert decide_transaction(txn.view()) is None
 
 
 # --- every interrupted prefix ---------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_a_finalizer_that_slept_with_an_old_view_does_nothing_wrong():
 
 def test_a_commit_decided_on_a_view_older_than_a_cancel_is_not_written():
     txn = shape((A, B))
-    turns(txn, lambda: plan(txn.view()) == Decide(Decision.COMMIT))
+    turns(txn, lambda: next_action(txn.view()) == Decide(Decision.COMMIT))
     old = txn.view()
     assert txn.cancel(txn.members[0])
     turn(txn, view=old)
@@ -308,10 +308,10 @@ def test_a_commit_decided_on_a_view_older_than_a_cancel_is_not_written():
 @pytest.mark.parametrize("step", [Step.OPEN, Step.CUT, Step.RUN, Step.PREPARE])
 def test_before_the_decision_everybody_waits_for_a_silent_host(step):
     txn = shape((A, B))
-    turns(txn, lambda: plan(txn.view()) == Do(step, frozenset({A, B})))
+    turns(txn, lambda: next_action(txn.view()) == Do(step, frozenset({A, B})))
     silent = frozenset({B})
     turn(txn, silent=silent)
-    assert plan(txn.view(), silent) == Do(step, silent)
+    assert next_action(txn.view(), silent) == Do(step, silent)
     assert turn(txn, silent=silent) == 0
     txn.carry_out(step, txn.members[1], failing=True)  # its deadline
     run_out(txn)
@@ -325,16 +325,16 @@ def test_after_the_decision_a_silent_host_keeps_only_its_own_members(fate):
     turns(txn, lambda: txn.decision is not None, failing=failing)
     assert txn.decision is fate
     silent = frozenset({B})
-    turns(txn, lambda: plan(txn.view(), silent) == Do(Step.SETTLE, silent), silent=silent)
+    turns(txn, lambda: next_action(txn.view(), silent) == Do(Step.SETTLE, silent), silent=silent)
     assert [Step.CONCLUDE in member.done for member in txn.members] == [True, False, True, True]
-    assert plan(txn.view()) == Do(Step.SETTLE, silent)  # it is asked again when it is back
+    assert next_action(txn.view()) == Do(Step.SETTLE, silent)  # it is asked again when it is back
     run_out(txn)
 
 
 def test_hosts_that_are_all_silent_are_waited_for():
     txn = shape((A, B))
     turns(txn, lambda: txn.decision is not None)
-    assert plan(txn.view(), frozenset({A, B})) == Do(Step.SETTLE, frozenset({A, B}))
+    assert next_action(txn.view(), frozenset({A, B})) == Do(Step.SETTLE, frozenset({A, B}))
 
 
 @settings(max_examples=300)
@@ -373,11 +373,11 @@ def test_any_finalizers_cancels_failures_and_absences_in_any_order(hosts, manual
 
 
 def test_each_step_says_what_may_precede_it():
-    assert {step: before(step) for step in ("open", "cut", "prepare", "settle")} == {
+    assert {step: preceding_steps(step) for step in ("open", "cut", "prepare", "settle")} == {
         "open": ",,", "cut": ",open,", "prepare": ",run,", "settle": ",,open,cut,run,prepare,",
     }  # fmt: skip
     with pytest.raises(KeyError):
-        before(Step.RUN)  # answered by attempts, not by hosts
+        preceding_steps(Step.RUN)  # answered by attempts, not by hosts
 
 
 def test_a_share_counts_what_redis_left_out_as_nothing():
@@ -399,15 +399,15 @@ def prepared(**options) -> Transaction:
 
 def test_a_prepare_that_nobody_asked_for_commits_nothing_that_waits_for_its_user():
     txn = prepared(manual=True)
-    assert decide(txn.view()) is None
-    assert plan(txn.view()) == AwaitUser()
+    assert decide_transaction(txn.view()) is None
+    assert next_action(txn.view()) == AwaitUser()
     txn.finalized = True
-    assert plan(txn.view()) == Decide(Decision.COMMIT)
+    assert next_action(txn.view()) == Decide(Decision.COMMIT)
 
 
 def test_answers_that_nobody_asked_for_commit_nothing_whose_turn_has_not_come():
     view = replace(prepared().view(), waits="queued")
-    assert plan(view) == AwaitTurn()
+    assert next_action(view) == AwaitTurn()
 
 
 @pytest.mark.parametrize("step", [Step.SETTLE, Step.CONCLUDE])
@@ -417,8 +417,8 @@ def test_nothing_commits_whose_members_do_not_add_up(step, change):
     share = view.shares[A]
     odd = replace(share, owing={**share.owing, step: share.owing[step] + change})
     with pytest.raises(Astray, match=f"are to {step}, and it has 2"):
-        plan(replace(view, shares={**view.shares, A: odd}))
+        next_action(replace(view, shares={**view.shares, A: odd}))
     with pytest.raises(Astray):
-        plan(replace(view, shares={A: share}))
+        next_action(replace(view, shares={A: share}))
     failed = replace(odd, failed=1)
-    assert plan(replace(view, shares={**view.shares, A: failed})) == Decide(Decision.ABORT)
+    assert next_action(replace(view, shares={**view.shares, A: failed})) == Decide(Decision.ABORT)

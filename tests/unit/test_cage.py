@@ -26,7 +26,7 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.system.cage import Cage, kernel_cage, launch
 from blockworker.targets.opening import open_member
 from blockworker.volumes import open_source
-from blockworker.volumes.export import Export, handed
+from blockworker.volumes.export import Export, duplicate_for_export
 from blockworker.volumes.qemuimg import ImageTool, path_of
 from blockworker.volumes.soundness import finish_image
 
@@ -146,7 +146,7 @@ def serving(secret):
 
 def content(path, form, cage):
     """The first bytes of an image that nobody looked at before QEMU does."""
-    fd = handed(os.open(path, os.O_RDONLY))
+    fd = duplicate_for_export(os.open(path, os.O_RDONLY))
     try:
         export = Export(
             {"driver": form, "file": {"driver": "file", "filename": path_of(fd)}}, {fd: str(path)}, cage=cage
@@ -193,7 +193,7 @@ def test_what_was_handed_over_is_read_and_written_under_each_version_of_landlock
     path = tmp_path / "image.qcow2"
     cage = replace(kernel_cage(), abi=abi)
     path.touch()
-    fd = handed(os.open(path, os.O_RDWR))
+    fd = duplicate_for_export(os.open(path, os.O_RDWR))
     try:
         tool = ImageTool(fd, "qcow2", str(path), cage=cage)
         tool.create(3 * MIB, [], "image.qcow2")
@@ -218,7 +218,7 @@ def test_without_dev_null_qemu_takes_locks_that_are_easily_lost(tmp_path, monkey
     monkeypatch.setattr(launch, "__file__", str(tmp_path / "launch.py"))
     path = tmp_path / "image.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", path, "1M")
-    fd = handed(os.open(path, os.O_RDWR))
+    fd = duplicate_for_export(os.open(path, os.O_RDWR))
     try:
         node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}
         export = Export(node, {fd: str(path)}, writable=True)
@@ -239,7 +239,7 @@ def lock_kinds(path):
 def test_a_file_that_is_handed_over_for_reading_is_not_written(tmp_path):
     path = tmp_path / "image.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", path, "1M")
-    fd = handed(os.open(path, os.O_RDONLY))
+    fd = duplicate_for_export(os.open(path, os.O_RDONLY))
     node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}
     try:
         Export(node, {fd: str(path)}, writable=True, cage=UNCAGED).close()  # the control: QEMU opens it for writing
@@ -261,7 +261,7 @@ def test_an_image_on_a_device_is_read_and_opens_nothing_else(tmp_path, secret, a
     loop = done.stdout.strip()
     try:
         for backing in ({"backing": None}, {}):
-            fd = handed(os.open(loop, os.O_RDONLY))
+            fd = duplicate_for_export(os.open(loop, os.O_RDONLY))
             node = {"driver": "qcow2", "file": {"driver": "host_device", "filename": path_of(fd)}, **backing}
             try:
                 if backing:
@@ -286,7 +286,7 @@ def test_an_image_on_a_device_is_read_and_opens_nothing_else(tmp_path, secret, a
 def test_a_tool_gains_no_rights_makes_no_core_and_has_a_filter_of_its_calls(tmp_path):
     path = tmp_path / "image.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", path, "1M")
-    fd = handed(os.open(path, os.O_RDONLY))
+    fd = duplicate_for_export(os.open(path, os.O_RDONLY))
     try:
         export = Export({"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}, {fd: str(path)})
         try:
@@ -375,11 +375,11 @@ def test_without_a_cage_formats_are_refused_unless_the_owner_of_the_host_allows_
     path = site.images / "root.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", path, "1M")
     spec = site.spec(
-        source=volumespec.parse(f"web1:{site.image()}"),
-        target=volumespec.parse({"host": "web1", "driver": "qcow2", "file": {
+        source=volumespec.parse_volume(f"web1:{site.image()}"),
+        target=volumespec.parse_volume({"host": "web1", "driver": "qcow2", "file": {
             "driver": "file", "filename": f"{site.backup}/R/root.qcow2"}}),
     )  # fmt: skip
-    image = volumespec.parse(
+    image = volumespec.parse_volume(
         {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
     ).volume  # fmt: skip
     roots = site.roots

@@ -12,8 +12,8 @@ from sparse import proven
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import InjectedError
 from blockworker.copy.checked_source import CheckedSource, Tolerate
-from blockworker.copy.digests import ZERO, digest
-from blockworker.copy.plan import pieces
+from blockworker.copy.digests import ZERO, chunk_digest
+from blockworker.copy.plan import pieces_of_ranges
 from blockworker.copy.proven import ProvenDigests
 from blockworker.drivers.verify import said_of
 from blockworker.volumes.blkdebug import DebugSource
@@ -25,7 +25,7 @@ IMAGE = b"A" * MIB + bytes(MIB) + b"C" * (MIB // 2) + bytes(MIB // 2) + b"tail" 
 
 def digests(content: bytes) -> bytes:
     chunks = [content[at : at + MIB] for at in range(0, len(content), MIB)]
-    return b"".join(digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
+    return b"".join(chunk_digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def read(source: CheckedSource, start: int, length: int) -> bytes:
 def copied(source: CheckedSource) -> bytes:
     """What the engine's plan makes of it."""
     content = bytearray(b"?" * source.size)
-    for piece in pieces(source, [(0, source.size)], MIB):
+    for piece in pieces_of_ranges(source, [(0, source.size)], MIB):
         content[piece.start : piece.end] = bytes(piece.end - piece.start)
         for start, end in piece.data:
             content[start:end] = read(source, start, end - start)

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from blockjobs.cli.board import Board, Rate, Row, eta
-from blockjobs.cli.follow import verdict
-from blockjobs.cli.live import draw, summary
+from blockjobs.cli.board import Board, Rate, Row, seconds_to_end
+from blockjobs.cli.follow import outcome_lines
+from blockjobs.cli.live import draw_board, jobs_summary
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.states import Status
 from blockjobs.registry.events import Event
@@ -106,8 +106,8 @@ def test_of_many_jobs_those_are_seen_that_run():
     assert [each.name for each in board.visible(20)] == ["j70", "j30"]
     assert [each.name for each in board.visible(1)] == ["j70"]
     assert len(board.visible(100)) == 100
-    assert summary(board.runs.values()) == "100 jobs: 2 running, 98 created"
-    assert draw(board, 20, 80)
+    assert jobs_summary(board.runs.values()) == "100 jobs: 2 running, 98 created"
+    assert draw_board(board, 20, 80)
 
 
 def test_the_sums_of_a_run_follow_its_jobs():
@@ -142,8 +142,8 @@ def test_a_rate_is_of_the_last_seconds(samples, rate):
 
 
 def test_nobody_guesses_the_end_of_what_does_not_move():
-    assert eta(5, 10, 0) is None
-    assert eta(10, 10, 5) is None
+    assert seconds_to_end(5, 10, 0) is None
+    assert seconds_to_end(10, 10, 5) is None
 
 
 def test_a_verdict_names_every_failure_and_why():
@@ -152,7 +152,7 @@ def test_a_verdict_names_every_failure_and_why():
     feed(board, *moves("b", "created", "aborting", "concluded"))
     feed(board, event("RUN_ENDED", ms=13000, jobs=2, failed=1, cancelled=1))
     assert board.ended
-    assert verdict(board, RUN) == [
+    assert outcome_lines(board, RUN) == [
         f"run {RUN} aborted after 12 s: 0 done, 1 failed, 1 cancelled",
         f"  {RUN}.a failed: no such disk",
     ]
@@ -161,4 +161,4 @@ def test_a_verdict_names_every_failure_and_why():
 def test_a_verdict_of_success_is_one_line():
     board = board_of("a", status=Status.PENDING, len=MIB, offset=MIB)
     feed(board, *moves("a", "pending", "concluded"), event("RUN_ENDED", ms=76000, jobs=1, failed=0, cancelled=0))
-    assert verdict(board, RUN) == [f"run {RUN} committed: 1 job, 1.0 MiB in 1 min 15 s"]
+    assert outcome_lines(board, RUN) == [f"run {RUN} committed: 1 job, 1.0 MiB in 1 min 15 s"]

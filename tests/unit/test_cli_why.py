@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from blockjobs.cli.why import Scene, absent, slowed, why
+from blockjobs.cli.why import Scene, absent_hosts_owing, reason_of_slowness, reasons_to_wait
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
@@ -21,8 +21,8 @@ THEN = NOW - 12_000
 AGO = "since 12:01:03 (12 s)"
 RUN = "nightly-20261122T103000Z"
 SPEC = JobSpec(
-    id=JobId("j"), transaction=TxnId(RUN), run=RunId(RUN), source=volumespec.parse("db1:/a"),
-    target=volumespec.parse("db1:/b"),
+    id=JobId("j"), transaction=TxnId(RUN), run=RunId(RUN), source=volumespec.parse_volume("db1:/a"),
+    target=volumespec.parse_volume("db1:/b"),
 )  # fmt: skip
 
 
@@ -145,13 +145,13 @@ CASES = {
 
 @pytest.mark.parametrize(("given", "told"), CASES.values(), ids=CASES.keys())
 def test_a_job_says_why_it_does_not_move(given, told):
-    assert why(given) == told
+    assert reasons_to_wait(given) == told
 
 
 def test_hosts_that_are_away_are_named_with_what_they_owe():
     hosts = {each.name: each for each in (host(), host("web1", "down"), host("web2", "down"))}
     transaction = txn("settle", "commit", db1={"settle": 1}, web1={"settle": 2}, web2={"settle": 0})
-    assert absent(transaction, hosts, NOW / 1000) == [f"host web1 is down {AGO} and owes SETTLE"]
+    assert absent_hosts_owing(transaction, hosts, NOW / 1000) == [f"host web1 is down {AGO} and owes SETTLE"]
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_hosts_that_are_away_are_named_with_what_they_owe():
     ids=["no-limit", "its-own-is-lower", "does-not-run", "store", "both"],
 )  # fmt: skip
 def test_a_copy_that_may_move_less_than_its_user_lets_it_says_who_slows_it(told, expected):
-    assert slowed(told) == expected
+    assert reason_of_slowness(told) == expected

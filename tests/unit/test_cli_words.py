@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from blockjobs.cli import phrases
-from blockjobs.cli.demo import clear
-from blockjobs.cli.demo_table import rows, stories
-from blockjobs.cli.events import as_json, checked
-from blockjobs.cli.output import aligned
-from blockjobs.cli.selection import concerns, matches
-from blockjobs.cli.standing import heading
-from blockjobs.cli.start import only_host, volume
-from blockjobs.cli.verbs import told
+from blockjobs.cli.demo import clear_demo
+from blockjobs.cli.demo_table import run_stories, story_rows
+from blockjobs.cli.events import checked_sequence, event_as_json
+from blockjobs.cli.output import aligned_lines
+from blockjobs.cli.selection import is_event_about, is_glob_match
+from blockjobs.cli.standing import run_heading
+from blockjobs.cli.start import absolute_volume, only_host
+from blockjobs.cli.verbs import verb_summary
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import RunId
 from blockjobs.registry.events import Event
@@ -34,12 +34,12 @@ def event(name, ms=0, id_="r.a", **fields):
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7300, "2 h 1 min"), (200000, "2 d 7 h")],
 )
 def test_spans_are_told_as_people_tell_them(seconds, text):
-    assert phrases.ago(seconds) == text
+    assert phrases.duration_text(seconds) == text
 
 
 def test_a_time_of_another_day_has_its_date():
-    assert phrases.clock(NOON, NOON + 60) == "12:00:00"
-    assert phrases.clock(NOON, NOON + 86400) == "2026-11-22 12:00:00"
+    assert phrases.time_of_day(NOON, NOON + 60) == "12:00:00"
+    assert phrases.time_of_day(NOON, NOON + 86400) == "2026-11-22 12:00:00"
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_a_time_of_another_day_has_its_date():
     ],
 )  # fmt: skip
 def test_an_event_is_one_sentence(given, text):
-    assert phrases.line(given, NOON) == f"12:00:00 r.a: {text}"
+    assert phrases.event_line(given, NOON) == f"12:00:00 r.a: {text}"
 
 
 def test_an_event_as_json_says_where_to_read_on():
-    assert as_json(event("JOB_HELD", reason="user"))["seq"] == event("").seq
+    assert event_as_json(event("JOB_HELD", reason="user"))["seq"] == event("").seq
 
 
 @pytest.mark.parametrize(
@@ -73,19 +73,19 @@ def test_an_event_as_json_says_where_to_read_on():
     ],
 )  # fmt: skip
 def test_a_glob_matches_as_redis_would(name, text, same):
-    assert matches(name, text) is same
+    assert is_glob_match(name, text) is same
 
 
 def test_an_event_concerns_its_job_its_run_and_its_host():
     for text in ("r", "r.a", "db1", "r.*"):
-        assert concerns(event("JOB_HELD"), [text]), text
-    assert not concerns(event("JOB_HELD"), ["r.b", "db2", "q*"])
+        assert is_event_about(event("JOB_HELD"), [text]), text
+    assert not is_event_about(event("JOB_HELD"), ["r.b", "db2", "q*"])
 
 
 @pytest.mark.parametrize("seq", ["", "x", "1-x", "-1", "1" * 30])
 def test_a_place_in_the_stream_is_checked(seq):
     with pytest.raises(BadInput, match="--since"):
-        checked(seq)
+        checked_sequence(seq)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_place_in_the_stream_is_checked(seq):
     ],
 )  # fmt: skip
 def test_a_path_without_a_host_becomes_absolute(text, meant):
-    assert volume(text, "/here/{x}") == meant
+    assert absolute_volume(text, "/here/{x}") == meant
 
 
 @pytest.mark.parametrize(("hosts", "why"), [([], "no host is registered"), (["a", "b"], "there are 2 hosts")])
@@ -107,7 +107,7 @@ def test_a_path_without_a_host_needs_a_single_one(hosts, why):
 
 
 def test_columns_are_as_wide_as_their_widest():
-    assert list(aligned([["a", "bbb", ""], ["aaa", "b", "c"]])) == ["a    bbb", "aaa  b    c"]
+    assert list(aligned_lines([["a", "bbb", ""], ["aaa", "b", "c"]])) == ["a    bbb", "aaa  b    c"]
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,17 @@ def test_a_run_is_one_line(ended, failed, cancelled, text):
         RunId("r"), "r", grouped=True, published=at, ended=over, jobs=4, open=0 if ended else 1, failed=failed,
         cancelled=cancelled,
     )  # fmt: skip
-    assert heading(run, NOON + 60) == text
+    assert run_heading(run, NOON + 60) == text
 
 
 def test_a_verb_says_what_became_of_how_many():
-    assert told(Counter({"paused": 1}), 1, many=False) == "paused"
-    assert told(Counter({"paused": 3}), 3, many=True) == "3 jobs paused"
-    assert told(Counter({"paused": 2, "pausing": 1}), 8, many=True) == "2 jobs paused, 1 job pausing (of 8)"
+    assert verb_summary(Counter({"paused": 1}), 1, many=False) == "paused"
+    assert verb_summary(Counter({"paused": 3}), 3, many=True) == "3 jobs paused"
+    assert verb_summary(Counter({"paused": 2, "pausing": 1}), 8, many=True) == "2 jobs paused, 1 job pausing (of 8)"
 
 
 def test_the_demo_computes_its_table_from_events_alone():
-    told_ = stories(
+    told_ = run_stories(
         [
             event("RUN_PUBLISHED", id_="r", jobs=2),
             event("JOB_HELD", 1000, reason="user"),
@@ -148,15 +148,15 @@ def test_the_demo_computes_its_table_from_events_alone():
             event("RUN_ENDED", 7500, "r", jobs=2, failed=1, cancelled=0),
         ]
     )
-    assert list(rows(told_))[1:] == [["r", "2", "1.0 GiB", "7.5", "commit", "21 ms"]]
+    assert list(story_rows(told_))[1:] == [["r", "2", "1.0 GiB", "7.5", "commit", "21 ms"]]
 
 
 def test_the_demo_removes_only_what_a_demo_made(tmp_path: Path):
     (tmp_path / "precious").write_text("data")
     with pytest.raises(BadInput, match="not of an earlier demo"):
-        clear(tmp_path)
+        clear_demo(tmp_path)
     assert (tmp_path / "precious").read_text() == "data"
-    clear(tmp_path / "new")
+    clear_demo(tmp_path / "new")
     (tmp_path / "new" / "left-over").write_text("data")
-    clear(tmp_path / "new")
+    clear_demo(tmp_path / "new")
     assert not (tmp_path / "new" / "left-over").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blockjobs.model.clock import UNWATCHED, ClockRecord, parse
+from blockjobs.model.clock import UNWATCHED, ClockRecord, parse_clock
 
 YEAR = 365 * 86_400_000
 LAST = 1_800_000_000_000
@@ -29,4 +29,4 @@ def test_before_the_first_look_it_is_redis_own_less_what_that_has_jumped():
      (b"7 odd", ClockRecord()), (b"", ClockRecord())],
 )  # fmt: skip
 def test_a_record_that_cannot_be_read_is_that_of_a_new_registry(record, expected):
-    assert parse(record) == expected
+    assert parse_clock(record) == expected

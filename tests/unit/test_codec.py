@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.registry.attempts import pack_checkpoint, unpack_checkpoint
-from blockjobs.registry.codec import VERSION, pack, unpack
+from blockjobs.registry.codec import VERSION, pack_value, unpack_value
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary() | st.floats(allow_nan=False)
@@ -21,11 +21,11 @@ values = st.recursive(
 
 @given(values)
 def test_what_is_packed_comes_back(value):
-    assert unpack(pack(value)) == value
+    assert unpack_value(pack_value(value)) == value
 
 
 def test_a_packed_value_says_its_version_first():
-    assert pack({"a": 1})[:1] == VERSION == b"\x01"
+    assert pack_value({"a": 1})[:1] == VERSION == b"\x01"
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,17 @@ def test_a_packed_value_says_its_version_first():
 )
 def test_a_version_that_is_not_known_is_refused(data):
     with pytest.raises(ValueError, match="stored value has format version"):
-        unpack(data)
+        unpack_value(data)
 
 
 @pytest.mark.parametrize("cut", range(1, 7))
 def test_a_damaged_value_is_refused(cut):
     with pytest.raises(ValueError, match=r".*"):
-        unpack(pack({"a": [1, 2]})[:cut])
+        unpack_value(pack_value({"a": [1, 2]})[:cut])
 
 
 def test_text_and_bytes_stay_what_they_are():
-    assert unpack(pack(["ä", b"\xff"])) == ["ä", b"\xff"]
+    assert unpack_value(pack_value(["ä", b"\xff"])) == ["ä", b"\xff"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)), max_size=20).map(tuple), st.text())

@@ -15,7 +15,7 @@ import pytest
 from blockjobs.model.ids import TxnId
 from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
-from blockworker.host.host_commands import call
+from blockworker.host.host_commands import call_host_command
 from blockworker.records import journal as journals
 
 LISTING = """import json, os, shutil, sys
@@ -50,8 +50,8 @@ def host(site_at, tmp_path):
 @contextmanager
 def begun(host, spec):
     root = host.roots.root_of(str(host.backup), write=True)
-    with journals.held(host.roots, root, spec.transaction) as journal:
-        cut_files.begin(journal, set(journal.record.members))
+    with journals.locked_journal(host.roots, root, spec.transaction) as journal:
+        cut_files.record_begun_cuts(journal, set(journal.record.members))
         yield journal
 
 
@@ -82,7 +82,9 @@ def test_the_lock_that_a_command_was_handed_stays_held_when_we_let_go(host):
         lock = os.open(f"/proc/self/fd/{journal.lock}", os.O_RDWR)  # another open file: a flock of its own
         try:
             argv = [sys.executable, "-c", f"import fcntl, os; fcntl.flock({journal.lock}, fcntl.LOCK_EX)"]
-            call("copy", argv, "create", fence=journal.lock)  # it is the same open file, so that it has the lock
+            call_host_command(
+                "copy", argv, "create", fence=journal.lock
+            )  # it is the same open file, so that it has the lock
             with pytest.raises(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
@@ -111,6 +113,6 @@ def inheritable(tmp_path):
 
 
 def test_a_command_inherits_nothing_that_it_was_not_given(host, inheritable):
-    said = call("copy", ["/bin/sh", f"{host.base}/cutter"], "list")
+    said = call_host_command("copy", ["/bin/sh", f"{host.base}/cutter"], "list")
     assert {int(number) for number in json.loads(said)} == {0, 1, 2}
     assert not {int(number) for number in json.loads(said)} & set(inheritable)

@@ -310,7 +310,7 @@ def layered(top: Path, low: str, form: str = "raw") -> Identity:
         below = {"driver": "host_device", "filename": low}
     keys = {"driver": "qcow2", "host": "h", "file": {"driver": "file", "filename": str(top)}, "backing": below}
     config = HostConfig(name="h", read_roots=(str(top.parent),), write_roots=(), devices=("/dev/loop*",))
-    source = open_source(volumespec.parse(keys).volume, Roots(config))
+    source = open_source(volumespec.parse_volume(keys).volume, Roots(config))
     try:
         return Identity.from_list(json.loads(json.dumps(source.identity().to_list())))
     finally:

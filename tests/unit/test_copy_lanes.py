@@ -14,7 +14,7 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
-from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest, digest_size
+from blockworker.copy.digests import LENGTH, ZERO, DigestFile, chunk_digest, digest_size
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL
 from blockworker.copy.plan import Plan
@@ -22,7 +22,7 @@ from blockworker.copy.throttle import Throttle
 from blockworker.drivers.durability import Durability
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import request_error
 from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.null import NullSource
 
@@ -36,7 +36,7 @@ def whole(start, length):
 
 def failing_read(start, length):
     yield from whole(start, min(length, 4 * MIB - start)) if start < 4 * MIB else ()
-    raise trouble("read", "image", 4 * MIB, MIB, errno.EIO)
+    raise request_error("read", "image", 4 * MIB, MIB, errno.EIO)
 
 
 def failing_badly(start, length):
@@ -190,7 +190,7 @@ class Failing:
             self.failed = True
             if self._late:
                 real(*args)
-            raise trouble("write", "it", 0, MIB, errno.EIO)
+            raise request_error("write", "it", 0, MIB, errno.EIO)
 
         return fail
 
@@ -248,7 +248,7 @@ def short_files():
 
 WRITES = {
     "data": lambda staged: staged.pwrite(memoryview(b"x" * MIB), 100 + MIB // 2),
-    "a digest": lambda staged: staged.digests.put((MIB + 96) // LENGTH, digest(memoryview(b"x" * MIB))),
+    "a digest": lambda staged: staged.digests.put((MIB + 96) // LENGTH, chunk_digest(memoryview(b"x" * MIB))),
 }
 
 
@@ -298,7 +298,7 @@ class Unheld:
 
 
 FLUSHES = {
-    "a flush error": (trouble("flush", "it", 0, SIZE, errno.EIO), None),
+    "a flush error": (request_error("flush", "it", 0, SIZE, errno.EIO), None),
     "a bug in a flush": (KeyError("stride"), None),
     "a bug in the registry": (None, AssertionError("checkpoint answered nonsense")),
 }

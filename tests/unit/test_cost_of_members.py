@@ -41,18 +41,18 @@ def filled(site, monkeypatch):
     def fill(of, up_to):
         have = len(journal.read_members(site.roots, root, "R")) if of == "members" else len([*_open(site, root)])
         if of == "members":
-            with journal.held(site.roots, root, "R") as held:
+            with journal.locked_journal(site.roots, root, "R") as held:
                 held.put(*(member(f"R.x{n}", "R") for n in range(have, up_to)))
             return
         for n in range(have, up_to):
-            with journal.held(site.roots, root, f"T{n}") as held:
+            with journal.locked_journal(site.roots, root, f"T{n}") as held:
                 held.write(JournalRecord(f"T{n}").having(member(f"T{n}.x", f"T{n}")))
 
     return fill
 
 
 def _open(site, root):
-    return journal.scan(site.roots, root)
+    return journal.scan_open_journals(site.roots, root)
 
 
 def spent(act):
@@ -78,7 +78,7 @@ def test_a_member_costs_the_same_beside_few_and_beside_many(site, filled, of):
         costs[number] = {name: spent(lambda step=step, spec=spec: step(site, spec)) for name, step in STEPS.items()}
         if number == FEW:  # the transaction is decided then: what comes is another one's
             root = Root(str(site.backup))
-            with journal.held(site.roots, root, "R") as held:
+            with journal.locked_journal(site.roots, root, "R") as held:
                 held.write(JournalRecord("R", members=held.record.members))
     for name in STEPS:
         for few, many in zip(costs[FEW][name], costs[MANY][name], strict=True):
@@ -113,7 +113,7 @@ def test_a_journal_of_version_1_with_many_members_is_carried_over_at_its_next_ch
     specs = [site.spec(f"R.j{n}", f"R/j{n}.img") for n in range(2 * journal.FEW)]
     members = [site.opened(spec) for spec in specs]
     root, path = Root(str(site.backup)), site.backup / ".blockjobs/R.journal"
-    with journal.held(site.roots, root, "R") as held:
+    with journal.locked_journal(site.roots, root, "R") as held:
         whole = JournalRecord("R", members={member.job: member for member in members})
     for left in (site.backup / ".blockjobs/R.members").iterdir():
         left.unlink()
@@ -122,10 +122,10 @@ def test_a_journal_of_version_1_with_many_members_is_carried_over_at_its_next_ch
     path.write_text(json.dumps(keys))
     assert [member.job for member in journal.read_members(site.roots, root, "R")] == [spec.id for spec in specs]
     StagedTarget.take(site.roots, find_member(site.roots, specs[0]), 3).close()
-    assert len(journal.read(site.roots, root, "R").members) == journal.FEW
+    assert len(journal.read_journal(site.roots, root, "R").members) == journal.FEW
     assert {member.job for member in journal.read_members(site.roots, root, "R")} == {spec.id for spec in specs}
     for spec in specs:
         settle.abort_job(site.roots, spec, 7, opened=True)
     assert settle.clean_transaction(site.roots, "R", root)
-    with journal.held(site.roots, root, "R") as held:
+    with journal.locked_journal(site.roots, root, "R") as held:
         assert held.record.clean

@@ -17,7 +17,7 @@ from mounts import mounted
 
 from blockjobs.model import cuts as words
 from blockjobs.model import volumespec
-from blockjobs.model.cuts import Cut, skew
+from blockjobs.model.cuts import Cut, cut_skew
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import TxnId
 from blockworker.cuts import cut_files
@@ -25,7 +25,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.records import journal as journals
 from blockworker.records.folder import LockBusy
-from blockworker.records.sealed import seal
+from blockworker.records.sealed import seal_json
 from blockworker.targets import settle
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
@@ -96,8 +96,8 @@ def journal_root(host):
 
 
 def begun(host):
-    with journals.held(host.roots, journal_root(host), TXN) as journal:
-        cut_files.begin(journal, set(journal.record.members))
+    with journals.locked_journal(host.roots, journal_root(host), TXN) as journal:
+        cut_files.record_begun_cuts(journal, set(journal.record.members))
 
 
 def settled(host, how, spec):
@@ -115,12 +115,12 @@ def opened(host, spec, driver=None):
 @pytest.mark.parametrize("text", ["", "reflinks", "command:", "command:a/b", "command:a b", "NONE"])
 def test_a_snapshot_is_one_of_four_words(text):
     with pytest.raises(BadInput):
-        words.snapshot(text)
+        words.checked_snapshot(text)
 
 
 def test_the_skew_is_from_the_first_begin_to_the_last_end():
-    assert skew([(3.0, 4.0), (1.5, 2.0), (2.0, 2.5)]) == 2.5
-    assert skew([]) is None
+    assert cut_skew([(3.0, 4.0), (1.5, 2.0), (2.0, 2.5)]) == 2.5
+    assert cut_skew([]) is None
 
 
 def test_a_cut_is_read_back_as_it_was_told():
@@ -162,7 +162,7 @@ def test_nothing_of_a_cut_is_left_when_its_job_is_settled(host, snapshot, how):
         prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
     settled(host, how, spec)
     assert beside(host) == ["root.img"]
-    assert journals.read(host.roots, journal_root(host), TXN).state == "clean"
+    assert journals.read_journal(host.roots, journal_root(host), TXN).state == "clean"
     settled(host, how, spec)
 
 
@@ -254,7 +254,7 @@ def test_while_a_share_is_being_cut_nobody_settles_it(host, monkeypatch):
     spec = host.spec()
     opened(host, spec)
     monkeypatch.setattr(journals, "PATIENCE", 0.0)
-    with journals.held(host.roots, journal_root(host), TXN), pytest.raises(LockBusy):
+    with journals.locked_journal(host.roots, journal_root(host), TXN), pytest.raises(LockBusy):
         settle.abort_job(host.roots, spec, 1, opened=True)
     assert len(beside(host)) == 2
 
@@ -347,7 +347,7 @@ def test_a_command_that_the_host_does_not_name_is_refused(site):
 
 
 def test_without_a_target_of_ours_there_is_no_cut(host):
-    nothing = volumespec.parse({"driver": "null-co", "host": "web1"})
+    nothing = volumespec.parse_volume({"driver": "null-co", "host": "web1"})
     assert opened(host, host.spec(target=nothing)).uncut == "no reflink: its target is written in place"
     with pytest.raises(JobFailed, match="its target is written in place"):
         opened(host, host.spec(target=nothing, snapshot="reflink"))
@@ -394,4 +394,4 @@ def test_an_entry_of_before_there_were_cuts_is_read(site):
     keys = json.loads(journals.JournalRecord(TXN).having(replace(member, published=True)).dump())
     for name in ("cut", "uncut"):
         del keys["members"]["R.root"][name]
-    assert journals.JournalRecord.parse(seal(keys), "its path").members["R.root"].settled
+    assert journals.JournalRecord.parse(seal_json(keys), "its path").members["R.root"].settled

@@ -16,7 +16,7 @@ import redis
 
 from blockjobs.cli import main
 from blockjobs.model.exits import Exit
-from blockjobs.registry.address import has_user_alone, parse
+from blockjobs.registry.address import has_user_alone, parse_address
 from blockjobs.server import RedisServer
 from blockworker.host.config import STATE
 
@@ -189,7 +189,7 @@ def test_no_service_has_a_password_in_its_environment(name):
     assert (credential, source) == ("redis-password", service["EnvironmentFile"].replace(".env", ".password"))
     urls = [line.partition("=")[2] for line in environment.read_text().splitlines() if line[0] != "#"]
     assert [has_user_alone(url) for url in urls] == [True]
-    assert parse(urls[0]).user in ("control", "operator", "worker-web1"), "and never admin"
+    assert parse_address(urls[0]).user in ("control", "operator", "worker-web1"), "and never admin"
 
 
 def test_the_files_of_a_machine_are_those_that_its_units_read():

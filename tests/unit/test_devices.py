@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from blockjobs.cli.main import cli, guarded
+from blockjobs.cli.main import cli, run_command_guarded
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockworker.host.config import HostConfig, dump
+from blockworker.host.config import HostConfig, host_config_text
 from blockworker.host.roots import Roots
 from blockworker.records import devices
 from blockworker.records.devices import DeviceState
@@ -44,8 +44,8 @@ class Site:
     device: str
 
     def spec(self, job: str = "R.a", **changes: object) -> JobSpec:
-        target = volumespec.parse({"driver": "host_device", "host": "h", "filename": self.device})
-        spec = JobSpec(id=JobId(job), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("h:/s"),
+        target = volumespec.parse_volume({"driver": "host_device", "host": "h", "filename": self.device})
+        spec = JobSpec(id=JobId(job), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume("h:/s"),
                        target=target, in_place=True)  # fmt: skip
         return replace(spec, **changes)  # type: ignore[arg-type]
 
@@ -64,15 +64,15 @@ class Site:
 
     def prepared(self, spec: JobSpec) -> devices.DeviceRecord:
         record = self.written(spec)
-        inplace.prepare(self.roots, record, Checkpoint(record.uuid, DONE), {"version": 1})
+        inplace.prepare_device(self.roots, record, Checkpoint(record.uuid, DONE), {"version": 1})
         return record
 
     @property
     def record(self) -> devices.DeviceRecord | None:
-        return next(iter(devices.every(self.roots)), None)
+        return next(iter(devices.device_records(self.roots)), None)
 
     def left(self) -> list[str]:
-        return [record.left_by for record in devices.undefined(self.roots)]
+        return [record.left_by for record in devices.undefined_devices(self.roots)]
 
     def content(self) -> bytes:
         return Path(self.device).read_bytes()
@@ -96,7 +96,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_opening_writes_nothing_and_an_abort_of_it_leaves_no_trace(site):
     site.open(site.spec())
     assert (site.left(), site.content()) == ([], b"x" * 4 * MIB)
-    assert inplace.abort(site.roots, "R.a", 1) == ""
+    assert inplace.abort_device(site.roots, "R.a", 1) == ""
     assert site.record is None
 
 
@@ -104,13 +104,13 @@ def test_a_commit_ends_what_a_claim_began(site):
     record = site.prepared(site.spec())
     assert site.left() == ["R.a"]
     for _ in range(2):
-        inplace.commit(site.roots, record, 7)
+        inplace.commit_device(site.roots, record, 7)
     assert (site.left(), site.record.state) == ([], DeviceState.VALID)
     assert site.record.manifest["in_place"] == {"device_size": 4 * MIB, "offset": 0, "untouched": 2 * MIB}
     assert site.content() == b"a" * MIB + bytes(MIB) + b"x" * 2 * MIB
     with pytest.raises(JobFailed, match="is committed on this host"):
-        inplace.abort(site.roots, "R.a", 7)
-    assert inplace.abort(site.roots, "R.a", 8) == "", "the registry has lost decision 7, and the commit stands"
+        inplace.abort_device(site.roots, "R.a", 7)
+    assert inplace.abort_device(site.roots, "R.a", 8) == "", "the registry has lost decision 7, and the commit stands"
     assert (site.left(), site.record.state) == ([], DeviceState.VALID)
 
 
@@ -127,9 +127,9 @@ def test_a_device_that_has_become_smaller_than_what_was_opened_is_not_written(si
 def test_no_attempt_writes_to_a_device_whose_job_is_decided(site, way):
     record = site.prepared(site.spec())
     if way == "commit":
-        inplace.commit(site.roots, record, 7)
+        inplace.commit_device(site.roots, record, 7)
     else:
-        inplace.abort(site.roots, "R.a", 7)
+        inplace.abort_device(site.roots, "R.a", 7)
     before = site.record
     with pytest.raises(JobFailed, match="is decided: nothing is written"):
         DeviceTarget.take(site.roots, site.spec(), 9)
@@ -139,14 +139,14 @@ def test_no_attempt_writes_to_a_device_whose_job_is_decided(site, way):
 def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
     site.written(site.spec())
     for _ in range(2):
-        assert "is undefined: job 'R.a' has written to it since" in inplace.abort(site.roots, "R.a", 1)
+        assert "is undefined: job 'R.a' has written to it since" in inplace.abort_device(site.roots, "R.a", 1)
     with pytest.raises(JobFailed, match=r"is undefined: job 'R\.a'"):
         devices.open_source(site.roots, site.device)
     site.open(site.spec("R.b"))
     assert site.left() == ["R.a"]
-    assert inplace.abort(site.roots, "R.b", 2) == ""
+    assert inplace.abort_device(site.roots, "R.b", 2) == ""
     assert (site.left(), site.record.state) == (["R.a"], DeviceState.UNDEFINED)
-    inplace.commit(site.roots, site.prepared(site.spec("R.c")), 3)
+    inplace.commit_device(site.roots, site.prepared(site.spec("R.c")), 3)
     assert site.left() == []
     os.close(devices.open_source(site.roots, site.device))
 
@@ -154,11 +154,11 @@ def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
 @pytest.fixture
 def clear(site, tmp_path, capfd):
     """``devices clear``: exit code, stdout, stderr."""
-    (tmp_path / "host.toml").write_text(dump(site.roots.config))
+    (tmp_path / "host.toml").write_text(host_config_text(site.roots.config))
 
     def call(device):
         words = ["devices", "clear", device, "--config", str(tmp_path / "host.toml")]
-        return guarded(lambda: cli.main(words, standalone_mode=False)), *capfd.readouterr()
+        return run_command_guarded(lambda: cli.main(words, standalone_mode=False)), *capfd.readouterr()
 
     return call
 
@@ -169,32 +169,32 @@ def test_a_user_who_knows_what_is_on_it_clears_it_once_no_job_has_it(site, clear
     site.written(site.spec())
     busy = f"blockjobs: job 'R.a' has device {site.device}: one of no job was expected\n"
     assert clear(site.device) == (2, "", busy), "between two attempts of the job"
-    inplace.abort(site.roots, "R.a", 1)
+    inplace.abort_device(site.roots, "R.a", 1)
     site.open(site.spec("R.b"))
     assert "job 'R.b' has device" in clear(site.device)[2]
-    inplace.abort(site.roots, "R.b", 2)
-    with devices.take(site.roots, site.record.identity):
+    inplace.abort_device(site.roots, "R.b", 2)
+    with devices.take_device_lock(site.roots, site.record.identity):
         assert "another process has the device" in clear(site.device)[2]
     before = site.content()
     assert clear(site.device) == (0, f"{site.device}: no longer undefined by job 'R.a'\n", "")
     assert (site.record, site.content()) == (None, before)
     os.close(devices.open_source(site.roots, site.device))
-    assert inplace.abort(site.roots, "R.a", 1) == "", "a late bell does not bring it back"
+    assert inplace.abort_device(site.roots, "R.a", 1) == "", "a late bell does not bring it back"
     assert clear(site.device) == nothing
 
 
 def test_a_device_that_is_gone_is_cleared_by_its_path(site, clear):
     site.written(site.spec())
-    inplace.abort(site.roots, "R.a", 1)
-    with devices.take(site.roots, site.record.identity) as held:
+    inplace.abort_device(site.roots, "R.a", 1)
+    with devices.take_device_lock(site.roots, site.record.identity) as held:
         gone = held.write(replace(held.record, path="/dev/vg0/gone"))
     assert clear("/dev/vg0/gone") == (0, f"{gone.path}: no longer undefined by job 'R.a'\n", "")
 
 
 def test_what_one_has_committed_is_still_on_record_after_another_was_only_opened(site):
-    inplace.commit(site.roots, site.prepared(site.spec()), 1)
+    inplace.commit_device(site.roots, site.prepared(site.spec()), 1)
     site.open(site.spec("R.b"))
-    assert inplace.abort(site.roots, "R.b", 2) == ""
+    assert inplace.abort_device(site.roots, "R.b", 2) == ""
     assert (site.record.state, site.record.manifest["version"]) == (DeviceState.VALID, 1)
 
 
@@ -205,13 +205,13 @@ def test_no_other_job_is_let_to_a_device_before_the_first_one_is_over(site, far)
     with pytest.raises(JobFailed, match=r"is in use: job 'R\.a' has the device") as refused:
         site.open(site.spec("R.b"))
     assert refused.value.errno == errno.EBUSY
-    assert inplace.abort(site.roots, "R.b", 1) == ""
+    assert inplace.abort_device(site.roots, "R.b", 1) == ""
     assert site.record == before
     if far == "opened":
         return
     if far == "written":
-        inplace.prepare(site.roots, first, Checkpoint(first.uuid, DONE), {"version": 1})
-    inplace.commit(site.roots, first, 2)
+        inplace.prepare_device(site.roots, first, Checkpoint(first.uuid, DONE), {"version": 1})
+    inplace.commit_device(site.roots, first, 2)
     assert (site.record.state, site.record.job) == (DeviceState.VALID, "R.a")
     site.open(site.spec("R.b"))
 
@@ -225,8 +225,8 @@ def test_another_name_of_the_device_leads_to_the_same_record(site, tmp_path):
         other = replace(site, roots=Roots(config), device=alias)
         with pytest.raises(JobFailed, match=f"job 'R.a' has the device, as {site.device}"):
             other.open(other.spec("R.b"))
-        inplace.abort(other.roots, "R.b", 1)
-        inplace.commit(site.roots, first, 2)
+        inplace.abort_device(other.roots, "R.b", 1)
+        inplace.commit_device(site.roots, first, 2)
     finally:
         os.unlink(alias)
 
@@ -243,7 +243,7 @@ def test_another_file_behind_the_same_loop_device_is_another_device(site, tmp_pa
             again()
     assert site.content() == b"y" * 4 * MIB
     assert site.record == mine or site.record.uuid == mine.uuid
-    assert "is undefined" in inplace.abort(site.roots, "R.a", 1)
+    assert "is undefined" in inplace.abort_device(site.roots, "R.a", 1)
 
 
 def test_keys_of_a_later_release_stay_in_a_record(site):
@@ -252,20 +252,20 @@ def test_keys_of_a_later_release_stay_in_a_record(site):
         path for path in Path(site.roots.config.write_roots[0]).rglob("*.json") if record.uuid in path.read_text()
     ]
     path.write_text(json.dumps({**json.loads(path.read_text()), "later": [1]}))
-    inplace.prepare(site.roots, site.record, Checkpoint(record.uuid, DONE), {"version": 1})
+    inplace.prepare_device(site.roots, site.record, Checkpoint(record.uuid, DONE), {"version": 1})
     assert json.loads(path.read_text())["later"] == [1]
 
 
 def test_a_job_whose_record_is_gone_can_do_nothing_more(site):
     mine = site.written(site.spec())
-    with devices.take(site.roots, mine.identity) as held:
+    with devices.take_device_lock(site.roots, mine.identity) as held:
         held.remove()
     site.open(site.spec("R.b"))
     with pytest.raises(JobFailed, match="was never opened, or another job has it now"):
         DeviceTarget.take(site.roots, site.spec(), 2)
     with pytest.raises(JobFailed, match=r"job 'R\.b' has it"):
-        inplace.commit(site.roots, mine, 1)
-    assert inplace.abort(site.roots, "R.a", 1) == ""
+        inplace.commit_device(site.roots, mine, 1)
+    assert inplace.abort_device(site.roots, "R.a", 1) == ""
     assert site.record.job == "R.b"
 
 
@@ -274,7 +274,7 @@ def test_one_writer_at_a_time_and_never_an_older_one(site):
     first = DeviceTarget.take(site.roots, site.spec(), 5)
     identity = site.record.identity
     with pytest.raises(LockBusy):
-        devices.take(site.roots, identity, patience=0)
+        devices.take_device_lock(site.roots, identity, patience=0)
     with pytest.raises(OSError, match="busy"):
         os.open(site.device, os.O_RDWR | os.O_EXCL)
     first.close()
@@ -288,9 +288,9 @@ def test_what_is_not_all_durable_or_of_another_uuid_is_not_prepared(site):
     record = site.written(site.spec())
     for point in (Checkpoint(record.uuid, ((0, MIB),)), Checkpoint("other", DONE), Checkpoint()):
         with pytest.raises(JobFailed, match="not all of it is known to be durable"):
-            inplace.prepare(site.roots, record, point, {})
+            inplace.prepare_device(site.roots, record, point, {})
     with pytest.raises(JobFailed, match="was never prepared"):
-        inplace.commit(site.roots, record, 1)
+        inplace.commit_device(site.roots, record, 1)
 
 
 def test_a_device_that_is_too_small_is_refused_and_nothing_is_noted(site):
@@ -335,9 +335,9 @@ def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, kille
         spec = site.spec()
         record = site.prepared(spec)
         if way == "commit":
-            inplace.commit(site.roots, record, 1)
+            inplace.commit_device(site.roots, record, 1)
         else:
-            inplace.abort(site.roots, spec.id, 1)
+            inplace.abort_device(site.roots, spec.id, 1)
 
     def check(_, died) -> None:
         record = site.record

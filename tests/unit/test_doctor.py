@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 from unmounting import unmount
 
-from blockjobs.model.checkup import FINE, RULES, Finding, Level, examine, worst
+from blockjobs.model.checkup import FINE, RULES, Finding, Level, examine_fact, worst_level
 from blockjobs.model.ids import Host
 from blockworker.host.config import HostConfig
 from blockworker.questions import checkup
@@ -130,13 +130,13 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_a_thing_that_is_as_it_should_be_is_ok_in_one_line(kind):
-    (finding,) = examine(kind, "it", GOOD[kind])
+    (finding,) = examine_fact(kind, "it", GOOD[kind])
     assert (finding.level, finding.advice) == (Level.OK, "")
 
 
 @pytest.mark.parametrize(("kind", "change", "level", "said"), BAD, ids=[f"{c[0]}: {c[3]}" for c in BAD])
 def test_each_fault_is_found_with_what_to_do(kind, change, level, said):
-    findings = [each for each in examine(kind, "it", GOOD[kind] | change) if each.level is not Level.OK]
+    findings = [each for each in examine_fact(kind, "it", GOOD[kind] | change) if each.level is not Level.OK]
     (finding,) = findings
     assert finding.level == level
     assert said in f"{finding.text} {finding.advice}"
@@ -151,8 +151,8 @@ def test_every_rule_has_a_case():
 
 def test_the_worst_of_all_findings_counts():
     levels = [Finding(level, "", "") for level in (Level.NOTE, Level.ERROR, Level.OK)]
-    assert worst(levels) is Level.ERROR
-    assert worst([]) is Level.OK
+    assert worst_level(levels) is Level.ERROR
+    assert worst_level([]) is Level.OK
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def config(tmp_path):
 
 
 def test_a_host_looks_at_all_of_its_configuration_and_leaves_nothing(config):
-    found = checkup.look(config)
+    found = checkup.inspect_host(config)
     assert {"machine", "version", "clock", "user", "slots"} <= set(found)
     looks = {(each["kind"], each["name"].rpartition("/")[2]): each for each in found["looks"]}
     assert looks["write-root", "backup"]["abilities"]["write"] == ""
@@ -189,16 +189,16 @@ def test_a_host_looks_at_all_of_its_configuration_and_leaves_nothing(config):
     for root in (*config.read_roots, *config.write_roots):
         assert os.listdir(root) == []
     for each in found["looks"]:
-        assert list(examine(each["kind"], "it", {**each, "user": found["user"]}))
+        assert list(examine_fact(each["kind"], "it", {**each, "user": found["user"]}))
 
 
 def test_a_path_that_hangs_is_named_and_the_others_are_seen(config, monkeypatch):
     """The control of the deadline: the same look with nothing that hangs is over at once."""
     monkeypatch.setattr(checkup, "A_PATH", 0.5)
     gate, opened = os.pipe()
-    monkeypatch.setattr(checkup, "_tool", lambda _: {"version": os.read(gate, 1).decode()})
+    monkeypatch.setattr(checkup, "_inspect_tool", lambda _: {"version": os.read(gate, 1).decode()})
     try:
-        looks = {each["name"]: each for each in checkup.facts(config)["looks"]}
+        looks = {each["name"]: each for each in checkup.host_findings(config)["looks"]}
         assert looks["qemu-img"] == {"kind": "tool", "name": "qemu-img", "hangs": True}
         assert looks[config.write_roots[0]]["abilities"]["write"] == ""
     finally:
@@ -207,9 +207,9 @@ def test_a_path_that_hangs_is_named_and_the_others_are_seen(config, monkeypatch)
 
 def test_a_look_that_takes_too_long_is_given_up(config, monkeypatch):
     monkeypatch.setattr(checkup, "LIMIT", 0.001)
-    found = checkup.look(config)
+    found = checkup.inspect_host(config)
     assert "took longer" in found["failed"]
-    (finding,) = examine("host", "web1", GOOD["host"] | {"failed": found["failed"]})
+    (finding,) = examine_fact("host", "web1", GOOD["host"] | {"failed": found["failed"]})
     assert finding.level is Level.ERROR
 
 
@@ -220,7 +220,7 @@ def test_what_a_killed_trial_left_is_removed_by_a_later_one(tmp_path):
     for path in (old, theirs):
         os.utime(path, (0, 0))
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    filesystem.trials(fd)
+    filesystem.try_abilities(fd)
     os.close(fd)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([new.name, theirs.name])
 
@@ -229,8 +229,8 @@ def test_a_directory_that_cannot_be_written_is_said_so(tmp_path):
     """A read-only bind mount would need a mount: /proc is a directory that nobody writes to."""
     fd = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        assert filesystem.trials(fd)["write"]
-        assert filesystem.kind_of(fd) == ("0x9fa0", False)
+        assert filesystem.try_abilities(fd)["write"]
+        assert filesystem.filesystem_kind(fd) == ("0x9fa0", False)
     finally:
         os.close(fd)
 
@@ -263,12 +263,14 @@ def mounted(request, tmp_path):
 def test_real_file_systems_are_told_apart_by_what_they_can(mounted):
     kind, place = mounted
     config = HostConfig(name=Host("web1"), read_roots=(), write_roots=(str(place),))
-    (root,) = (each for each in checkup.facts(config)["looks"] if each["kind"] == "write-root")
+    (root,) = (each for each in checkup.host_findings(config)["looks"] if each["kind"] == "write-root")
     assert (root["fs"], root["local"]) == (kind, True)
     assert {name for name, why in root["abilities"].items() if why} == ({"reflink"} if kind == "ext4" else set())
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    (root,) = (each for each in checkup.facts(config)["looks"] if each["kind"] == "write-root")
-    (finding,) = (each for each in examine("write-root", "it", {**root, "user": "me"}) if each.level is Level.ERROR)
+    (root,) = (each for each in checkup.host_findings(config)["looks"] if each["kind"] == "write-root")
+    (finding,) = (
+        each for each in examine_fact("write-root", "it", {**root, "user": "me"}) if each.level is Level.ERROR
+    )
     assert "Read-only file system" in finding.text
 
 

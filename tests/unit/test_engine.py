@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.engine import Copy
-from blockworker.copy.plan import pieces
+from blockworker.copy.plan import pieces_of_ranges
 from blockworker.copy.throttle import Throttle
-from blockworker.targets.manifest import verify
+from blockworker.targets.manifest import verify_image
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget, filter_target, open_source
@@ -97,7 +97,7 @@ def failing(site, side, **rule):
     rules = [{"errno": 5, **rule}]
     image = {"driver": "file", "filename": str(site.images / "root.img")}
     keys = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": rules}
-    volume = volumespec.parse(keys).volume
+    volume = volumespec.parse_volume(keys).volume
     return open_source(volume, site.roots) if side == "source" else volume
 
 
@@ -119,7 +119,7 @@ def test_the_target_is_the_source_and_its_digests_prove_it(site, drive, lanes):
     record = site.manifest(spec, member.size)
     prepare_member(site.roots, member, ranges, record)
     record["digests"].update(file=member.digests, root=_root(site, member))
-    assert not verify(str(part(site, driven)), record).bad
+    assert not verify_image(str(part(site, driven)), record).bad
     assert driven.copy.bytes_read == len(content)
     assert driven.copy.bytes_zero == 3 * MIB
     assert driven.copy.bytes_written == 6 * MIB + 77
@@ -175,7 +175,7 @@ class Drawn(NullSource):
 @given(st.text("A-.", max_size=40), st.integers(1, 9), st.lists(st.integers(0, 9), max_size=4))
 def test_the_plan_covers_all_that_is_missing_once_and_reads_all_data(drawn, chunk, done):
     have = RangeSet((n * chunk, min((n + 1) * chunk, len(drawn))) for n in done if n * chunk < len(drawn))
-    planned = list(pieces(Drawn(drawn), list(have.missing(0, len(drawn))), chunk))
+    planned = list(pieces_of_ranges(Drawn(drawn), list(have.missing(0, len(drawn))), chunk))
     covered = [n for piece in planned for n in range(piece.start, piece.end)]
     assert covered == [n for n in range(len(drawn)) if not have.covers(n, n + 1)]
     data = {n for piece in planned for start, end in piece.data for n in range(start, end)}

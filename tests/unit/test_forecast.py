@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blockjobs.model import volumespec
-from blockjobs.model.forecast import CopyRates, Owing, outlook, whole
+from blockjobs.model.forecast import CopyRates, Owing, job_outlooks, run_duration
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 
@@ -15,9 +15,13 @@ NOTHING = CopyRates({})
 
 def spec(name, host="h1", run="nightly-1", **more):
     return JobSpec(
-        id=JobId(f"{run}.{name}"), transaction=TxnId(run), run=RunId(run),
-        source=volumespec.parse(f"{host}:/srv/{name}"), target=volumespec.parse(f"{host}:/backup/{name}"), **more,
-    )  # fmt: skip
+        id=JobId(f"{run}.{name}"),
+        transaction=TxnId(run),
+        run=RunId(run),
+        source=volumespec.parse_volume(f"{host}:/srv/{name}"),
+        target=volumespec.parse_volume(f"{host}:/backup/{name}"),
+        **more,
+    )
 
 
 def seen(amount=GIB, free=10 * GIB, device=1, total=100 * GIB, **more):
@@ -35,7 +39,7 @@ def seen(amount=GIB, free=10 * GIB, device=1, total=100 * GIB, **more):
 
 def looked(jobs, answers, owing=(), rates=NOTHING, busy=None, *, last=None):
     seen_by_job = dict(zip([job.id for job in jobs], answers, strict=True))
-    return outlook(jobs, seen_by_job, owing, rates, busy or {}, last=last or {})
+    return job_outlooks(jobs, seen_by_job, owing, rates, busy or {}, last=last or {})
 
 
 def owing(left, host="h1", store="", **more):
@@ -111,11 +115,11 @@ def test_time_is_by_earlier_runs_of_the_job_else_of_all_and_never_above_the_limi
 def test_the_run_takes_as_long_as_its_last_host():
     jobs = [spec("a"), spec("b"), spec("c"), spec("d", "h2")]
     found = looked(jobs, [seen()] * 4, rates=CopyRates({"a": GIB, "b": GIB, "c": GIB / 2, "d": GIB}))
-    assert whole(found, {"h1": 1, "h2": 1}) == 4
-    assert whole(found, {"h1": 2, "h2": 1}) == 2
-    assert whole(found, {"h1": 9}) == 2
-    assert whole(looked([spec("a")], [seen()]), {}) is None
-    assert whole([], {}) is None
+    assert run_duration(found, {"h1": 1, "h2": 1}) == 4
+    assert run_duration(found, {"h1": 2, "h2": 1}) == 2
+    assert run_duration(found, {"h1": 9}) == 2
+    assert run_duration(looked([spec("a")], [seen()]), {}) is None
+    assert run_duration([], {}) is None
 
 
 def test_the_need_is_that_of_the_last_backup_or_else_the_data_of_a_raw_file_and_says_so():

@@ -35,7 +35,7 @@ def qemu_img(*words):
 
 
 def image(path, form="qcow2", **more):
-    return volumespec.parse(
+    return volumespec.parse_volume(
         {"host": "web1", "driver": form, "file": {"driver": "file", "filename": str(path)}, **more}
     ).volume  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_without_qemu_a_host_says_what_it_lacks(site, monkeypatch):
 
 @needs_qemu
 def test_a_target_is_written_through_qemu_and_its_lock_is_held_by_it(site):
-    spec = site.spec(target=volumespec.parse({"host": "web1", "driver": "qcow2", "file": {
+    spec = site.spec(target=volumespec.parse_volume({"host": "web1", "driver": "qcow2", "file": {
         "driver": "file", "filename": f"{site.backup}/R/root.qcow2"}}))  # fmt: skip
     site.image(b"A" * MIB)
     staged = StagedTarget.take(site.roots, site.opened(spec), 1)
@@ -252,7 +252,7 @@ def test_a_dead_qemu_is_noticed_while_nobody_asks_it_anything(site, side):
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(site.images / "root.img"), "8M"], check=True)
         volume = open_source(image(site.images / "root.img"), site.roots)
     else:
-        spec = site.spec(target=volumespec.parse({"host": "web1", "driver": "qcow2", "file": {
+        spec = site.spec(target=volumespec.parse_volume({"host": "web1", "driver": "qcow2", "file": {
             "driver": "file", "filename": f"{site.backup}/R/root.qcow2"}}))  # fmt: skip
         site.image(b"A" * MIB)
         staged = StagedTarget.take(site.roots, site.opened(spec), 1)

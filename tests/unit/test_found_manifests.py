@@ -101,7 +101,7 @@ def keys(**changes):
 
     def change(image):
         text = json.loads(beside(image).read_text())
-        beside(image).write_bytes(manifest.dump({**text, **changes}))
+        beside(image).write_bytes(manifest.manifest_text({**text, **changes}))
 
     return change
 
@@ -357,7 +357,7 @@ def test_a_found_backup_stands_behind_what_is_surely_older(day, known, number):
 
 
 def fate(targets, rules, **more):
-    return keep.plan(targets, {"": rules}, now=NOW, **more)
+    return keep.plan_pruning(targets, {"": rules}, now=NOW, **more)
 
 
 def test_what_is_held_stays_and_takes_no_place_of_a_rule():

@@ -92,7 +92,7 @@ def test_what_is_prepared_is_aborted_on_a_full_disk_and_leaves_nothing(disk, sit
     for spec in specs[1:]:
         settle.abort_job(site.roots, spec, 7, opened=True)
     assert not (site.backup / "R").exists()
-    assert journal.read(site.roots, Root(str(site.backup)), "R").decision == "abort"
+    assert journal.read_journal(site.roots, Root(str(site.backup)), "R").decision == "abort"
 
 
 def test_what_version_1_prepared_is_committed_on_a_disk_that_is_full_since(disk, site_at):

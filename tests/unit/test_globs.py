@@ -11,7 +11,7 @@ import pytest
 
 from blockjobs.model.errors import JobFailed
 from blockworker.questions import globs
-from blockworker.questions.look import look
+from blockworker.questions.look import inspect_volumes
 
 TREE = ["a.img", "b.img", "c.raw", ".hidden.img", "vm1/root.img", "vm2/root.img", "vm2/data.img", "vm3/deep/root.img"]
 
@@ -33,7 +33,7 @@ def tree(site):
 
 
 def found(site, pattern):
-    (answer,) = look(site.roots, [{"as": "glob", "pattern": pattern}])
+    (answer,) = inspect_volumes(site.roots, [{"as": "glob", "pattern": pattern}])
     return [path.removeprefix(f"{site.images}/") for path in answer["paths"]] if "paths" in answer else answer
 
 
@@ -79,7 +79,7 @@ def test_where_nothing_may_be_looked_at_it_says_so(tree, pattern, code, text):
 
 
 def left_out(site, pattern):
-    (answer,) = look(site.roots, [{"as": "glob", "pattern": f"{site.images}/{pattern}"}])
+    (answer,) = inspect_volumes(site.roots, [{"as": "glob", "pattern": f"{site.images}/{pattern}"}])
     return {path.removeprefix(f"{site.images}/"): why for path, why in answer["left-out"]}
 
 

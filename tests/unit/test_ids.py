@@ -27,13 +27,13 @@ def test_these_are_not_and_are_refused_in_qemus_words(text):
 
 @pytest.mark.parametrize("text", ["web1", "1", "a.example.org", "a_b-c", "a" * 100])
 def test_these_are_hosts(text):
-    assert ids.host(text) == text
+    assert ids.checked_host_name(text) == text
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "-a", "a-", ".a", "a.", "a b", "a/b", "a:b", "ä", "a\n", "a" * 101])
 def test_these_are_not_hosts(text):
     with pytest.raises(BadInput, match=r"invalid host name .* expected"):
-        ids.host(text)
+        ids.checked_host_name(text)
 
 
 @pytest.mark.parametrize("text", ["", "9lives", "a b", "ä", "a\n", "a" * 81])

@@ -56,7 +56,7 @@ def test_qemu_does_not_start_on_an_image_that_is_owned_and_starts_on_one_that_is
     with opened(image) as fd:
         for writable in (True, False):
             assert refusal(image, tmp_path, writable=writable) == "", "without a lock"
-        image_locks.own(fd, "image")
+        image_locks.lock_as_sole_writer(fd, "image")
         for writable in (True, False):
             assert "Failed to get" in refusal(image, tmp_path, writable=writable)
     assert refusal(image, tmp_path) == "", "the lock went with its descriptor"
@@ -69,24 +69,27 @@ def test_an_image_that_qemu_has_open_cannot_be_owned(image, tmp_path, writable):
             assert image_locks.is_open(fd)
             assert image_locks.is_written(fd) == writable
             with pytest.raises(JobFailed, match="image is in use: QEMU has it open") as refused:
-                image_locks.own(fd, "image")
+                image_locks.lock_as_sole_writer(fd, "image")
             assert refused.value.errno == errno.EBUSY
             with opened(image) as other:
                 assert not image_locks.is_written(other) or writable, "a refusal leaves no lock"
-        image_locks.own(fd, "image")
+        image_locks.lock_as_sole_writer(fd, "image")
 
 
 def test_an_owner_uses_every_permission_and_shares_none(image):
     """The bytes of QEMU's protocol: 100 to 103 for what is used, 200 to 203 for what nobody else may use."""
     with opened(image) as fd, opened(image) as other:
-        assert not any(kernel.locked(other, byte) for byte in range(100, 204))
-        image_locks.own(fd, "image")
-        assert [byte for byte in range(100, 204) if kernel.locked(other, byte)] == [*range(100, 104), *range(200, 204)]
+        assert not any(kernel.is_range_locked(other, byte) for byte in range(100, 204))
+        image_locks.lock_as_sole_writer(fd, "image")
+        assert [byte for byte in range(100, 204) if kernel.is_range_locked(other, byte)] == [
+            *range(100, 104),
+            *range(200, 204),
+        ]
 
 
 def test_a_reader_that_shares_everything_keeps_nobody_from_starting(image, tmp_path):
     with opened(image) as fd:
-        image_locks.share(fd)
+        image_locks.lock_as_reader(fd)
         with qemu(image, tmp_path):
             assert image_locks.is_written(fd)
         with opened(image) as other:
@@ -156,7 +159,7 @@ def test_what_shares_bytes_with_a_guests_disk_is_not_written_and_is_in_use(site,
             roots.open_device(disk[ours], write=True)
         assert refused.value.errno == errno.EBUSY
         with pytest.raises(JobFailed, match="QEMU writes to what shares bytes with it"):
-            expect_still(volumespec.parse(f"web1:{disk[ours]}").volume, roots)
+            expect_still(volumespec.parse_volume(f"web1:{disk[ours]}").volume, roots)
     os.close(roots.open_device(disk[ours], write=True))
     with qemu(disk[3], tmp_path):
         if ours == 2:
@@ -169,7 +172,7 @@ def test_a_guest_does_not_start_on_what_an_attempt_writes_a_part_of(site, tmp_pa
     roots = Roots(replace(site.roots.config, allow_in_place=True, devices=disk[1:]))
     jobs = []
     for part in disk[2:]:  # two at a time: they share the disk and nothing else
-        target = volumespec.parse({"driver": "host_device", "host": "web1", "filename": part})
+        target = volumespec.parse_volume({"driver": "host_device", "host": "web1", "filename": part})
         spec = site.spec(f"R.{part[-2:]}", target=target, target_base="", in_place=True, snapshot="none")
         jobs.append(Alone(roots, spec))
     for place in disk:
@@ -184,7 +187,7 @@ def test_a_guest_does_not_start_on_what_an_attempt_writes_a_part_of(site, tmp_pa
 def test_a_job_that_writes_a_part_keeps_nobody_from_reading_another_and_a_guest_is_seen(site, disk):
     """Of two partitions one is read while a job writes the other: both lie on the disk, and share nothing."""
     roots = Roots(replace(site.roots.config, devices=disk[1:]))
-    volume = volumespec.parse(f"web1:{disk[2]}").volume
+    volume = volumespec.parse_volume(f"web1:{disk[2]}").volume
     watch = SourceWatch(volume, roots)
     try:
         with opened(disk[1]) as part, opened(disk[1]) as guest:
@@ -206,7 +209,7 @@ def test_a_device_that_is_mounted_while_it_is_read_is_seen(site, tmp_path, disk)
     subprocess.run(["mkfs.ext4", "-q", disk[2]], check=True)
     (tmp_path / "mnt").mkdir()
     for read in disk[1:3]:
-        watch = SourceWatch(volumespec.parse(f"web1:{read}").volume, roots)
+        watch = SourceWatch(volumespec.parse_volume(f"web1:{read}").volume, roots)
         try:
             assert watch.writer() is None
             subprocess.run(["mount", disk[2], tmp_path / "mnt"], check=True)
@@ -228,7 +231,7 @@ def layered(site):
     top = site.images / "top.qcow2"
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(low), "-F", "raw", str(top)]
     subprocess.run(argv, check=True)
-    return low, top, volumespec.parse(
+    return low, top, volumespec.parse_volume(
         {"driver": "qcow2", "host": "web1", "file": {"driver": "file", "filename": str(top)},
          "backing": {"driver": "file", "filename": str(low)}}
     )  # fmt: skip
@@ -238,7 +241,7 @@ def layered(site):
 def test_a_guest_starts_on_what_is_read_and_that_ends_the_attempt(site, tmp_path, kind):
     low, top, volume = layered(site)
     if kind == "raw":
-        volume = volumespec.parse(f"web1:{low}")
+        volume = volumespec.parse_volume(f"web1:{low}")
     attempt, driver = Alone(site.roots, site.spec(source=volume, snapshot="none")), "qcow2" if kind == "top" else "raw"
     written = top if kind == "top" else low
     with ExitStack() as stack:
@@ -255,7 +258,7 @@ def test_a_guest_starts_on_what_is_read_and_that_ends_the_attempt(site, tmp_path
 )  # fmt: skip
 def test_a_guest_that_may_be_there_ends_nothing(site, tmp_path, options, writable, said):
     path = site.image()
-    attempt = Alone(site.roots, site.spec(source=volumespec.parse(f"web1:{path}"), snapshot="none", **options))
+    attempt = Alone(site.roots, site.spec(source=volumespec.parse_volume(f"web1:{path}"), snapshot="none", **options))
     with ExitStack() as stack:
         attempt.between = lambda: stack.enter_context(qemu(path, tmp_path, writable=writable))
         assert attempt.run()["source-change"] == said
@@ -263,7 +266,7 @@ def test_a_guest_that_may_be_there_ends_nothing(site, tmp_path, options, writabl
 
 def test_a_guest_that_is_there_when_an_attempt_begins_ends_it(site, tmp_path):
     path = site.image()
-    spec = volumespec.parse(f"web1:{path}")
+    spec = volumespec.parse_volume(f"web1:{path}")
     attempt = Alone(site.roots, site.spec(source=spec, snapshot="none"))
     attempt.work.close()
     with qemu(path, tmp_path), pytest.raises(SourceChanged, match="QEMU writes to it"):

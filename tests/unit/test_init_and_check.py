@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blockjobs.cli import main
-from blockjobs.cli.init import example
+from blockjobs.cli.init import example_text
 from blockworker.host import config
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def command(monkeypatch, capfd):
     monkeypatch.delenv("BLOCKJOBS_REDIS_URL", raising=False)
 
     def run(*words):
-        code = main.guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
+        code = main.run_command_guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
         return code, *capfd.readouterr()
 
     return run
@@ -54,7 +54,7 @@ def test_the_example_of_a_host_is_what_deploy_has_and_loads(command, tmp_path):
     (tmp_path / "host.toml").write_text(
         out.replace('"/srv/images"', f'"{tmp_path}/images"').replace('"/backup"', f'"{tmp_path}/backup"')
     )
-    assert config.load(tmp_path / "host.toml").name == "web1"
+    assert config.load_host_config(tmp_path / "host.toml").name == "web1"
 
 
 def test_nothing_that_is_there_is_written_over(command, tmp_path):
@@ -69,7 +69,7 @@ def test_nothing_that_is_there_is_written_over(command, tmp_path):
 
 def test_check_knows_what_the_command_line_says(command, tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(example("run"))
+    path.write_text(example_text("run"))
     code, out, _ = command("check", path, "--only", "web", "--set", "hosts.web=[a, b]")
     assert (code, out.splitlines()[1:2]) == (0, [
         "  transaction web: individual, 2 jobs on 2 hosts, offline: skip, succeed-if: 95%"

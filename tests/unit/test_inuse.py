@@ -24,7 +24,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.questions.forecast import forecast
+from blockworker.questions.forecast import forecast_job
 from blockworker.volumes.in_use import expect_still
 
 MIB = 1 << 20
@@ -70,11 +70,11 @@ def test_an_image_that_is_merely_open_is_not_in_use(site, locked):
 def test_live_reads_it_as_it_is_and_a_mirror_always_does(site):
     with held(site.image(), 101):
         opened(site, live=True)
-        opened(site, Mirror(), id="R.m", target=volumespec.parse(f"web1:{site.backup}/R/m.img"), type="mirror")
+        opened(site, Mirror(), id="R.m", target=volumespec.parse_volume(f"web1:{site.backup}/R/m.img"), type="mirror")
 
 
 def test_so_it_is_without_a_target_of_ours(site):
-    target = volumespec.parse({"driver": "null-co", "host": "web1"})
+    target = volumespec.parse_volume({"driver": "null-co", "host": "web1"})
     with held(site.image(), 101):
         with pytest.raises(JobFailed, match="is in use"):
             opened(site, target=target)
@@ -136,7 +136,7 @@ def test_an_image_of_a_format_in_use_is_cut_or_refused_but_never_read_as_it_is(t
         path = site.images / "guest.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "4M"], check=True)
         keys = {"driver": "qcow2", "file": {"driver": "file", "filename": str(path)}, "host": "web1"}
-        return path, volumespec.parse(keys)
+        return path, volumespec.parse_volume(keys)
 
     site = site_at(tmp_path / "plain")
     path, source = image(site)
@@ -161,7 +161,7 @@ def layered(site):
     subprocess.run(argv, check=True)
     file = {"driver": "file", "filename": str(top)}
     keys = {"driver": "qcow2", "host": "web1", "file": file, "backing": {"driver": "file", "filename": str(low)}}
-    return low, volumespec.parse(keys)
+    return low, volumespec.parse_volume(keys)
 
 
 @needs_qemu
@@ -192,12 +192,12 @@ def test_a_cut_of_an_image_that_qemu_writes_to_claims_no_instant(tmp_path, site_
         site = site_at(top / "host", cuts=True)
         _, source = layered(site)
         image = site.images / "top.qcow2"
-        raw = volumespec.parse(f"web1:{site.image()}")
+        raw = volumespec.parse_volume(f"web1:{site.image()}")
 
         def made(name, of=source, **options):
             spec = site.spec(name, f"{name}/x.img", source=of, **options)
             opened(site, **{"source": of, "id": spec.id, "target": spec.target, **options})
-            told = forecast(site.roots, spec)["warnings"]
+            told = forecast_job(site.roots, spec)["warnings"]
             cut = Backup().cut(site.roots, spec, {})
             assert bool(told) == (cut.consistency == "crash")
             return cut.consistency, cut.told().get("consistency")
@@ -229,7 +229,7 @@ def device(tmp_path):
 
 
 def test_a_device_that_is_mounted_is_in_use(tmp_path, device):
-    volume = volumespec.parse({"driver": "host_device", "filename": device, "host": "web1"}).volume
+    volume = volumespec.parse_volume({"driver": "host_device", "filename": device, "host": "web1"}).volume
     root = (str(tmp_path),)
     roots = Roots(HostConfig(name=Host("web1"), read_roots=root, write_roots=root, devices=(device,)))
     expect_still(volume, roots)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockjobs.model.keep import JUST_MADE, NEWEST, RULES, PublishedTarget, Version, judge, plan
+from blockjobs.model.keep import JUST_MADE, NEWEST, RULES, PublishedTarget, Version, judge_versions, plan_pruning
 
 START = datetime(2026, 1, 1, 22, tzinfo=UTC)
 
@@ -53,7 +53,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("keep", "runs", "stay"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_rules_keep(keep, runs, stay):
-    kept = judge(map(at, runs), keep)
+    kept = judge_versions(map(at, runs), keep)
     assert sorted(kept.reasons, reverse=True) == stay
     committed = {run.rstrip("~") for run in runs if not run.endswith("!")}
     assert set(kept.prune) == committed - set(stay)
@@ -70,7 +70,7 @@ def test_the_document_s_examples_are_true(rules, told):
     nights = [f"2026-10-{day:02}" for day in range(1, 32)] + NOVEMBER
     days = re.findall(r"\d+(?: October)?", re.sub(r"\(.*?\)", "", told))
     stay = [f"2026-10-{day.split()[0]}" if "October" in day else f"2026-11-{day}" for day in days]
-    assert sorted(judge(map(at, nights), keep).reasons, reverse=True) == stay
+    assert sorted(judge_versions(map(at, nights), keep).reasons, reverse=True) == stay
 
 
 def test_the_document_has_examples():
@@ -78,7 +78,7 @@ def test_the_document_has_examples():
 
 
 def test_each_reason_is_named():
-    kept = judge(map(at, NOVEMBER), {"last": 1, "daily": 2, "weekly": 2, "monthly": 1})
+    kept = judge_versions(map(at, NOVEMBER), {"last": 1, "daily": 2, "weekly": 2, "monthly": 1})
     assert kept.reasons == {
         "2026-11-30": ("last", "daily 2026-11-30", "weekly 2026-W49", "monthly 2026-11"),
         "2026-11-29": ("daily 2026-11-29", "weekly 2026-W48"),
@@ -87,7 +87,7 @@ def test_each_reason_is_named():
 
 def test_two_runs_of_one_day_are_one_daily_backup_the_later():
     noon, night = (datetime(2026, 11, 22, hour, tzinfo=UTC).timestamp() for hour in (12, 23))
-    kept = judge([Version("noon", noon), Version("night", night)], {"daily": 5})
+    kept = judge_versions([Version("noon", noon), Version("night", night)], {"daily": 5})
     assert (list(kept.reasons), kept.prune) == (["night"], ("noon",))
 
 
@@ -102,7 +102,7 @@ histories = st.lists(st.tuples(st.integers(0, 500 * 24), st.booleans()), max_siz
 
 @given(histories, rules)
 def test_the_newest_that_committed_is_never_pruned_and_what_never_did_is_in_neither_list(versions, keep):
-    kept = judge(versions, keep)
+    kept = judge_versions(versions, keep)
     committed = [each for each in versions if each.committed]
     if committed:
         assert max(committed, key=lambda each: (each.at, each.run)).run in kept.reasons
@@ -113,8 +113,8 @@ def test_the_newest_that_committed_is_never_pruned_and_what_never_did_is_in_neit
 
 @given(histories, rules)
 def test_pruning_again_prunes_nothing_more(versions, keep):
-    kept = judge(versions, keep)
-    again = judge([each for each in versions if each.run in kept.reasons], keep)
+    kept = judge_versions(versions, keep)
+    again = judge_versions([each for each in versions if each.run in kept.reasons], keep)
     assert again.prune == ()
     assert again.reasons == kept.reasons
 
@@ -122,15 +122,15 @@ def test_pruning_again_prunes_nothing_more(versions, keep):
 @given(histories, rules)
 def test_a_run_that_fails_changes_nothing(versions, keep):
     late = Version("late", (START + timedelta(days=1000)).timestamp(), committed=False)
-    assert judge([*versions, late], keep) == judge(versions, keep)
+    assert judge_versions([*versions, late], keep) == judge_versions(versions, keep)
 
 
 @given(histories, rules, st.sampled_from(RULES))
 def test_a_further_rule_only_keeps_more(versions, keep, rule):
     if any(keep.values()):
-        more = judge(versions, {**keep, rule: keep.get(rule, 0) + 1})
-        assert judge(versions, keep).reasons.keys() - {NEWEST} <= more.reasons.keys() | {
-            run for run, why in judge(versions, keep).reasons.items() if why == (NEWEST,)
+        more = judge_versions(versions, {**keep, rule: keep.get(rule, 0) + 1})
+        assert judge_versions(versions, keep).reasons.keys() - {NEWEST} <= more.reasons.keys() | {
+            run for run, why in judge_versions(versions, keep).reasons.items() if why == (NEWEST,)
         }
 
 
@@ -153,56 +153,56 @@ LAST1 = {"": {"last": 1}}
 def test_each_job_has_a_history_of_its_own():
     """The last run had only b, as a retry has: a loses nothing by it."""
     old, mid, new = [target(1), target(1, "b")], [target(2)], [target(3, "b")]
-    assert plan([*old, *mid, *new], LAST1).prune == (old[0], old[1])
-    assert set(plan([*old, *mid, *new], {"": {"last": 2}}).kept) == {*old, *mid, *new}
+    assert plan_pruning([*old, *mid, *new], LAST1).prune == (old[0], old[1])
+    assert set(plan_pruning([*old, *mid, *new], {"": {"last": 2}}).kept) == {*old, *mid, *new}
 
 
 def test_another_source_is_another_history_though_the_job_has_its_name():
-    assert plan([target(1, source="h:/x"), target(2, source="h:/y")], LAST1).prune == ()
+    assert plan_pruning([target(1, source="h:/x"), target(2, source="h:/y")], LAST1).prune == ()
 
 
 def test_a_target_that_a_later_run_wrote_is_replaced_and_nothing_is_removed():
     old, new = target(1, path="/backup/a"), target(2, path="/backup/a")
-    fate = plan([old, new], LAST1)
+    fate = plan_pruning([old, new], LAST1)
     assert (fate.replaced, fate.prune, list(fate.kept)) == ({old: "n-2"}, (), [new])
 
 
 def test_a_target_that_was_replaced_takes_no_place_of_a_rule():
     one, two, three = target(1), target(2, path="/backup/same"), target(3, path="/backup/same")
-    fate = plan([one, two, three], {"": {"last": 2}})
+    fate = plan_pruning([one, two, three], {"": {"last": 2}})
     assert (set(fate.kept), fate.prune, set(fate.replaced)) == ({three, one}, (), {two})
 
 
 def test_which_one_replaced_the_other_is_told_by_the_decision_whatever_the_clocks_said():
     first = replace(target(1, path="/backup/same"), number=1, at=2e9)
     second = replace(target(2, path="/backup/same"), number=2, at=1e9)
-    fate = plan([first, second], LAST1)
+    fate = plan_pruning([first, second], LAST1)
     assert (set(fate.kept), set(fate.replaced)) == ({second}, {first})
 
 
 def test_what_a_chain_needs_stays_though_each_image_names_the_next_one_alone():
     one, two = target(1), target(2, layers=(target(1).path,))
     three = target(3, layers=(two.path,))
-    assert plan([one, two, three], LAST1).prune == ()
+    assert plan_pruning([one, two, three], LAST1).prune == ()
 
 
 def test_what_a_chain_needs_stays_to_its_end():
     base, mid = target(1), target(2, layers=("/backup/n-1/a",))
     top, free = target(4, layers=("/backup/n-2/a", "/backup/n-1/a")), target(3)
-    fate = plan([base, mid, free, top], LAST1)
+    fate = plan_pruning([base, mid, free, top], LAST1)
     assert (fate.prune, set(fate.kept)) == ((free,), {base, mid, top})
-    assert plan([base, free, target(5)], LAST1, layers=frozenset({("h", base.path)})).prune == (free,)
+    assert plan_pruning([base, free, target(5)], LAST1, layers=frozenset({("h", base.path)})).prune == (free,)
 
 
 def test_of_a_chain_that_goes_the_upper_image_goes_first():
     base, top = target(1), target(2, layers=("/backup/n-1/a",))
-    assert plan([base, top, target(3)], LAST1).prune == (top, base)
+    assert plan_pruning([base, top, target(3)], LAST1).prune == (top, base)
 
 
 def test_only_what_the_run_has_committed_is_pruned_after_it():
     mine, others = [target(1), target(3)], [target(1, "b"), target(2, "b")]
-    assert plan([*mine, *others], LAST1, after="n-3").prune == (mine[0],)
-    assert plan([*mine, *others], LAST1, after="n-9").prune == ()
+    assert plan_pruning([*mine, *others], LAST1, after="n-3").prune == (mine[0],)
+    assert plan_pruning([*mine, *others], LAST1, after="n-9").prune == ()
 
 
 # --- clocks that are wrong -------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ CLOCKS = {  # hours by the clock of the nights, in the order of their decisions;
 @pytest.mark.parametrize(("hours", "when", "keep", "stay"), CLOCKS.values(), ids=CLOCKS)
 def test_the_order_is_that_of_the_decisions_whatever_the_clocks_said(hours, when, keep, stay):
     versions = [night(n, at) for n, at in enumerate(hours, 1)]
-    assert {int(run[1:]) for run in judge(versions, keep, now(when)).reasons} == stay
+    assert {int(run[1:]) for run in judge_versions(versions, keep, now(when)).reasons} == stay
 
 
 clocks = st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=12)
@@ -241,7 +241,7 @@ clocks = st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=12)
 @given(clocks, st.floats(-1e5, 1e5), st.dictionaries(st.sampled_from(RULES), st.integers(1, 5), min_size=1))
 def test_the_newest_decision_stays_whatever_any_clock_says(hours, when, keep):
     versions = [night(n, at) for n, at in enumerate(hours, 1)]
-    assert f"r{len(hours)}" in judge(versions, keep, now(when)).reasons
+    assert f"r{len(hours)}" in judge_versions(versions, keep, now(when)).reasons
 
 
 @given(clocks, st.floats(-1e5, 1e5), st.dictionaries(st.sampled_from(RULES), st.integers(1, 5), min_size=1))
@@ -249,18 +249,18 @@ def test_a_time_beyond_now_takes_no_place_of_a_backup_that_would_stay_without_it
     versions = [night(n, at) for n, at in enumerate(hours, 1)]
     known = [each for each in versions if each.at <= now(when)]
     keep = {rule: most for rule, most in keep.items() if rule != "last"}
-    with_them, without = judge(versions, keep, now(when)), judge(known, keep, now(when))
+    with_them, without = judge_versions(versions, keep, now(when)), judge_versions(known, keep, now(when))
     if keep:
         assert set(without.reasons) - {f"r{len(known)}"} <= set(with_them.reasons) | {known[-1].run if known else ""}
 
 
 def test_what_a_run_has_just_made_stays_though_a_later_one_committed_before_anybody_pruned():
     mine, later = replace(target(1), number=1), replace(target(2), number=2)
-    fate = plan([mine, later], LAST1, after="n-1")
+    fate = plan_pruning([mine, later], LAST1, after="n-1")
     assert (fate.prune, fate.kept[mine]) == ((), (JUST_MADE,))
-    assert plan([mine, later], LAST1, after="n-2").prune == (mine,)
+    assert plan_pruning([mine, later], LAST1, after="n-2").prune == (mine,)
 
 
 def test_backups_of_earlier_versions_bear_no_number_and_are_older_than_any_that_do():
     old, new = target(9), replace(target(1), number=1)
-    assert plan([old, new], LAST1).prune == (old,)
+    assert plan_pruning([old, new], LAST1).prune == (old,)

@@ -61,8 +61,8 @@ def test_digests_and_manifest_stay_where_they_are_asked_for_and_describe_the_ima
     carry_out(Restore(), roots(machine), spec)
     assert names(machine, "images") == ["back.img", *(f"back.img{suffix}" for suffix in BESIDE), "root.img"]
     image = str(machine.base / "images/back.img")
-    told = manifest.load(f"{image}.manifest.json")
-    assert not manifest.verify(image, told).bad
+    told = manifest.load_manifest(f"{image}.manifest.json")
+    assert not manifest.verify_image(image, told).bad
     assert told["restored"]["checked"]
 
 
@@ -81,9 +81,9 @@ def test_what_described_the_replaced_image_is_replaced_where_digests_are_kept(ma
     machine = machines()
     carry_out(Restore(), roots(machine), over_old(machine, options={KEEP_DIGESTS: True}))
     image = str(machine.base / "backup/old.img")
-    told = manifest.load(f"{image}.manifest.json")
+    told = manifest.load_manifest(f"{image}.manifest.json")
     assert told["job"] == "restore.a"
-    assert not manifest.verify(image, told).bad
+    assert not manifest.verify_image(image, told).bad
 
 
 def test_an_aborted_restore_leaves_the_image_and_all_that_describes_it(machines):
@@ -93,7 +93,7 @@ def test_an_aborted_restore_leaves_the_image_and_all_that_describes_it(machines)
     Restore().abort(roots(machine), spec, 1, opened=True)
     assert names(machine, "backup") == before
     image = str(machine.base / "backup/old.img")
-    assert not manifest.verify(image, manifest.load(f"{image}.manifest.json")).bad
+    assert not manifest.verify_image(image, manifest.load_manifest(f"{image}.manifest.json")).bad
 
 
 def test_a_commit_that_was_killed_anywhere_leaves_no_foreign_description(machines, killed_at_every_change):
@@ -109,7 +109,7 @@ def test_a_commit_that_was_killed_anywhere_leaves_no_foreign_description(machine
     def check(machine: Machine, _died: bool) -> None:
         image = machine.base / "backup/old.img"
         if image.read_bytes() == OLD:
-            assert not manifest.verify(str(image), manifest.load(f"{image}.manifest.json")).bad
+            assert not manifest.verify_image(str(image), manifest.load_manifest(f"{image}.manifest.json")).bad
         commit(machine)
         commit(machine)
         assert names(machine, "backup") == ["new.img", *(f"new.img{suffix}" for suffix in BESIDE), "old.img"]

@@ -124,7 +124,7 @@ def touch(connection: Connection) -> None:
     """Serve errands: open the path for writing, which a FIFO without a reader lets nobody come back from."""
     while True:
         try:
-            _, words = codec.unpack(connection.recv_bytes())
+            _, words = codec.unpack_value(connection.recv_bytes())
         except EOFError:
             return
         match words["path"]:
@@ -136,7 +136,7 @@ def touch(connection: Connection) -> None:
                 os.kill(os.getpid(), signal.SIGUSR1)
         with open(words["path"], "w", encoding="ascii"):
             pass
-        connection.send_bytes(codec.pack([words["path"], words["path"] != "/dev/zero"]))
+        connection.send_bytes(codec.pack_value([words["path"], words["path"] != "/dev/zero"]))
 
 
 @pytest.fixture

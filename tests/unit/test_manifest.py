@@ -27,7 +27,7 @@ def target(site):
 
 
 def verify(target):
-    found = manifest.verify(str(target), manifest.load(f"{target}.manifest.json"))
+    found = manifest.verify_image(str(target), manifest.load_manifest(f"{target}.manifest.json"))
     assert found.unreadable == []
     return [tuple(pair) for pair in found.differing]
 
@@ -39,7 +39,7 @@ def damage(target, offset, content):
 
 
 def test_it_says_all_there_is_to_know(site, target):
-    keys = manifest.load(f"{target}.manifest.json")
+    keys = manifest.load_manifest(f"{target}.manifest.json")
     assert keys["version"] == 2
     assert keys["source"]["volume"] == f"web1:{site.images}/root.img"
     assert keys["source"]["identity"][:1] + keys["source"]["identity"][3:4] == ["file", len(CONTENT)]
@@ -57,7 +57,7 @@ def test_a_cut_of_no_instant_says_so_and_has_no_skew(site, target):
     keys = {"spec": site.spec(), "size": 1, "identity": Identity("none"), "source_change": "unchanged", "attempts": [],
             "counts": {}, "started": AT, "finished": AT}  # fmt: skip
     cut = Cut(how="reflink", path="/cut", begin=1000.0, end=1000.25)
-    told = [manifest.build(**keys, cut={**each.to_dict(), "skew": 0.5})["cut"]
+    told = [manifest.build_manifest(**keys, cut={**each.to_dict(), "skew": 0.5})["cut"]
             for each in (cut, replace(cut, consistency="crash"))]  # fmt: skip
     assert (told[0]["skew"], told[0].get("consistency")) == (0.5, None)
     assert (told[1].get("skew"), told[1]["consistency"]) == (None, "crash")
@@ -101,7 +101,7 @@ def test_a_manifest_cannot_point_elsewhere(target, file):
     keys = json.loads(path.read_text())
     keys["digests"]["file"] = file
     with pytest.raises(BadInput, match="unknown kind"):
-        manifest.verify(str(target), keys)
+        manifest.verify_image(str(target), keys)
 
 
 def test_without_digests_there_is_nothing_to_verify_with(site):
@@ -118,6 +118,6 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
     path = tmp_path / "m.json"
     path.write_text(text)
     with pytest.raises(BadInput, match="manifest"):
-        manifest.load(str(path))
+        manifest.load_manifest(str(path))
     with pytest.raises(BadInput, match="No such file"):
-        manifest.load(str(tmp_path / "none"))
+        manifest.load_manifest(str(tmp_path / "none"))

@@ -29,20 +29,20 @@ def beside(target):
 def is_whole(target):
     """Whether the image passes for what was copied; False: it was noticed that it is not."""
     try:
-        return not manifest.verify(str(target), manifest.load(str(beside(target)))).bad
+        return not manifest.verify_image(str(target), manifest.load_manifest(str(beside(target)))).bad
     except BlockjobsError:
         return False
 
 
 def test_every_bit_that_flips_in_a_manifest_is_noticed(target):
     text = beside(target).read_bytes()
-    assert manifest.parse(text, "it")["job"] == "R.root", "the control: nothing has flipped"
+    assert manifest.parse_manifest(text, "it")["job"] == "R.root", "the control: nothing has flipped"
     unnoticed = []
     for bit in range(8 * len(text)):
         flipped = bytearray(text)
         flipped[bit // 8] ^= 1 << bit % 8
         try:
-            manifest.parse(bytes(flipped), "it")
+            manifest.parse_manifest(bytes(flipped), "it")
         except BadInput:
             continue
         unnoticed.append((bit, text[max(0, bit // 8 - 20) : bit // 8 + 20]))
@@ -69,13 +69,13 @@ def test_a_manifest_that_is_cut_or_has_grown_is_noticed(target, cut):
     for changed in (text[:-cut], text + b" " * cut, b" " * cut + text, text.replace(b"\n", b"\n" + b" " * cut)):
         path.write_bytes(changed)
         with pytest.raises(BadInput):
-            manifest.load(str(path))
+            manifest.load_manifest(str(path))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["version 2", "version 1"])
 def test_odd_values_in_any_key_are_words_and_no_crash(target, whole):
     path = beside(target)
-    keys = manifest.load(str(path))
+    keys = manifest.load_manifest(str(path))
     inner = [("digests", name) for name in keys["digests"]] + [("source", name) for name in keys["source"]]
     for names in [*((name,) for name in keys), *inner]:
         for value in ODD:
@@ -84,7 +84,7 @@ def test_odd_values_in_any_key_are_words_and_no_crash(target, whole):
             if not whole:
                 changed |= {"version": 1} if names != ("version",) else {}
                 changed.pop("digest", None)
-            path.write_bytes(manifest.dump(changed) if whole else json.dumps(changed).encode())
+            path.write_bytes(manifest.manifest_text(changed) if whole else json.dumps(changed).encode())
             is_whole(target)  # raises whatever is no BlockjobsError
 
 
@@ -94,22 +94,22 @@ def test_odd_values_in_any_key_are_words_and_no_crash(target, whole):
 def test_odd_json_is_refused(target, text):
     beside(target).write_text(text)
     with pytest.raises(BadInput, match="manifest"):
-        manifest.load(str(beside(target)))
+        manifest.load_manifest(str(beside(target)))
 
 
 def test_keys_of_a_later_release_are_kept_and_are_part_of_the_digest(target):
     path = beside(target)
-    path.write_bytes(manifest.dump({**manifest.load(str(path)), "generation": {"number": 7}}))
-    assert manifest.load(str(path))["generation"] == {"number": 7}
+    path.write_bytes(manifest.manifest_text({**manifest.load_manifest(str(path)), "generation": {"number": 7}}))
+    assert manifest.load_manifest(str(path))["generation"] == {"number": 7}
     assert is_whole(target)
     path.write_bytes(path.read_bytes().replace(b'"number": 7', b'"number": 8'))
     with pytest.raises(BadInput, match="changed since it was written"):
-        manifest.load(str(path))
+        manifest.load_manifest(str(path))
 
 
 def test_a_manifest_of_version_1_has_no_digest_and_is_read(target):
     path = beside(target)
-    keys = {**manifest.load(str(path)), "version": 1}
+    keys = {**manifest.load_manifest(str(path)), "version": 1}
     path.write_text(json.dumps({name: value for name, value in keys.items() if name != "digest"}, indent=2))
     assert is_whole(target)
 
@@ -118,5 +118,5 @@ def test_a_manifest_that_was_changed_is_read_by_whoever_looks_for_what_to_leave_
     path = beside(target)
     path.write_bytes(path.read_bytes().replace(b'"parent": null', b'"parent": "it"'))
     with pytest.raises(BadInput, match="changed since it was written"):
-        manifest.load(str(path))
-    assert manifest.load(str(path), changed=True)["parent"] == "it"
+        manifest.load_manifest(str(path))
+    assert manifest.load_manifest(str(path), changed=True)["parent"] == "it"

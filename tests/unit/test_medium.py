@@ -154,7 +154,7 @@ def test_verify_finds_what_is_rotten_on_the_medium_and_sound_in_the_cache(tmp_pa
         image.read_bytes()  # somebody has read it
         rot(disk, mark)
         assert mark in image.read_bytes(), "the cache is sound: without that the test proves nothing"
-        found = manifest.verify(str(image), manifest.load(f"{image}.manifest.json"))
+        found = manifest.verify_image(str(image), manifest.load_manifest(f"{image}.manifest.json"))
         assert (found.bad, found.from_medium) == (True, True)
 
 
@@ -164,7 +164,7 @@ def published(site, form, data):
     target = {"driver": "file", "filename": f"{site.backup}/R/root.img"}
     if form != "raw":
         target = {"driver": form, "file": target}
-    spec = site.spec(target=volumespec.parse({**target, "host": "web1"}), snapshot="none")
+    spec = site.spec(target=volumespec.parse_volume({**target, "host": "web1"}), snapshot="none")
     Alone(site.roots, spec).publish()
     source.unlink()
     return site.backup / "R/root.img"
@@ -195,7 +195,7 @@ def test_an_image_of_a_format_on_a_device_is_read_past_the_cache_of_the_device(t
         assert b"old!" in Path(device).read_bytes(), "a read through the cache is stale: else the test proves nothing"
         config = HostConfig(name=Host("h"), read_roots=(), write_roots=(), devices=(device,))
         keys = {"driver": "qcow2", "host": "h", "file": {"driver": "host_device", "filename": device}}
-        source = open_source(volumespec.parse(keys).volume, Roots(config))
+        source = open_source(volumespec.parse_volume(keys).volume, Roots(config))
         view = memoryview(bytearray(MIB))
         source.pread_into(view, 0)
         source.close()
@@ -223,6 +223,6 @@ def test_the_result_of_a_verification_says_where_it_was_read_from(tmp_path, site
         if medium != takes_direct(fd := os.open(image, os.O_RDONLY)):
             pytest.skip("the file system of the temporary files has no direct reads")
         os.close(fd)
-        null = volumespec.parse({"driver": "null-co", "host": "web1", "size": MIB})
-        spec = site.spec(id="R.verify", type="verify", source=volumespec.parse(f"web1:{image}"), target=null)
+        null = volumespec.parse_volume({"driver": "null-co", "host": "web1", "size": MIB})
+        spec = site.spec(id="R.verify", type="verify", source=volumespec.parse_volume(f"web1:{image}"), target=null)
         assert Alone(site.roots, spec, Verify()).run()["from-medium"] is medium

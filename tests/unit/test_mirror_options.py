@@ -11,7 +11,7 @@ from blockjobs.model import mirrors
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import Host
 from blockworker.cuts.quiesce import Quiesce
-from blockworker.host.config import HostConfig, dump, load
+from blockworker.host.config import HostConfig, host_config_text, load_host_config
 
 BLOCKING = "Parameter 'copy-mode' does not accept value 'write-blocking'"
 POWER = "Parameter 'granularity' expects a power of 2"
@@ -31,17 +31,17 @@ REFUSALS = {
 def test_what_a_mirror_cannot_do_is_refused_with_qemus_text(case):
     given, sync, text = REFUSALS[case]
     with pytest.raises(BadInput) as refused:
-        mirrors.options(given, sync=sync)
+        mirrors.mirror_options(given, sync=sync)
     assert str(refused.value) == text
 
 
 @pytest.mark.parametrize("granularity", [512, 4096, 64 << 20])
 def test_every_power_of_two_in_range_is_a_granularity(granularity):
-    assert mirrors.options({"granularity": granularity}) == {"granularity": granularity}
+    assert mirrors.mirror_options({"granularity": granularity}) == {"granularity": granularity}
 
 
 def test_zero_is_the_default_as_in_qemu():
-    assert mirrors.options({"granularity": 0, "buf-size": 0, "quiesce": ""}) == {}
+    assert mirrors.mirror_options({"granularity": 0, "buf-size": 0, "quiesce": ""}) == {}
 
 
 # --- the command --------------------------------------------------------------------------------------
@@ -120,13 +120,13 @@ def test_without_a_command_nothing_is_ever_frozen(config, site):
 
 def test_commands_of_a_host_are_read_back_as_they_were_written(config, tmp_path):
     path = tmp_path / "host.toml"
-    path.write_text(dump(config))
-    assert load(path) == config
+    path.write_text(host_config_text(config))
+    assert load_host_config(path) == config
 
 
 @pytest.mark.parametrize("argv", ['"fsfreeze"', "[]", '["fsfreeze"]', '["/bin/sh", 1]'])
 def test_a_malformed_command_is_named(config, tmp_path, argv):
     path = tmp_path / "host.toml"
-    path.write_text(f"{dump(config)}bad = {argv}\n")
+    path.write_text(f"{host_config_text(config)}bad = {argv}\n")
     with pytest.raises(BadInput, match=r"commands\.bad"):
-        load(path)
+        load_host_config(path)

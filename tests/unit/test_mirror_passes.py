@@ -16,10 +16,10 @@ from blockjobs.model.errors import VolumeError
 from blockworker.copy.convergence import AT_LEAST, LONGEST, PATIENCE, Convergence
 from blockworker.copy.digests import root_of
 from blockworker.copy.engine import Copy
-from blockworker.copy.ledger import Ledger, scratch
+from blockworker.copy.ledger import Ledger, scratch_digest_file
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
-from blockworker.targets.manifest import verify
+from blockworker.targets.manifest import verify_image
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import filter_target, open_source
@@ -42,8 +42,8 @@ class Mirrored:
         self.staged = StagedTarget.take(site.roots, member, next(self.tokens))
         image = {"driver": "file", "filename": "/x"}
         debug = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": list(rules)}
-        self.target = filter_target(volumespec.parse(debug).volume, self.staged)
-        self.digests = self.staged.digests if digests else scratch(self.source.size)
+        self.target = filter_target(volumespec.parse_volume(debug).volume, self.staged)
+        self.digests = self.staged.digests if digests else scratch_digest_file(self.source.size)
         self.ledger = Ledger(self.digests, self.source.size)
 
     def bulk(self, done=()):
@@ -237,7 +237,7 @@ def test_after_any_writes_a_clean_pass_leaves_the_source_and_true_digests(sites,
     digests = (folder / pair.member.digests).rename(folder / "root.img.blake3")
     with digests.open("rb") as file:
         record["digests"] = {**site.manifest(spec, SIZE)["digests"], "root": root_of(file.fileno())}
-    assert not verify(str(folder / pair.member.staging), record).bad
+    assert not verify_image(str(folder / pair.member.staging), record).bad
 
 
 # --- whether it converges -----------------------------------------------------------------------------

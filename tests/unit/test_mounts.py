@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from disks import bound, disk
 
-from blockjobs.cli.main import cli, guarded
+from blockjobs.cli.main import cli, run_command_guarded
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockworker.drivers.backup import Backup
 from blockworker.host import mounts
-from blockworker.host.config import HostConfig, dump
+from blockworker.host.config import HostConfig, host_config_text
 from blockworker.host.mounts import RootAway
 from blockworker.host.roots import Root, Roots
 from blockworker.host.seen import Seen
@@ -49,8 +49,8 @@ def config_of(tmp_path: Path, *roots: Path, **more: object) -> HostConfig:
 def spec_of(source: Path, directory: Path, job: str = "R.a") -> JobSpec:
     run = job.partition(".")[0]
     return JobSpec(
-        id=JobId(job), transaction=TxnId(run), run=RunId(run), source=volumespec.parse(f"h:{source}"),
-        target=volumespec.parse(f"h:{directory}/{run}/out.img"), target_base=str(directory), snapshot="none",
+        id=JobId(job), transaction=TxnId(run), run=RunId(run), source=volumespec.parse_volume(f"h:{source}"),
+        target=volumespec.parse_volume(f"h:{directory}/{run}/out.img"), target_base=str(directory), snapshot="none",
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_root_that_is_not_mounted_is_refused_until_it_is_mounted_again(tmp_pat
             for act in (
                 lambda roots=roots: Backup().open(roots, spec_of(source, place.top, "Q.a"), lambda: True),
                 lambda roots=roots: roots.open_published(f"{place.top}/R/out.img"),
-                lambda roots=roots: list(journal.scan(roots, Root(str(place.top)))),
+                lambda roots=roots: list(journal.scan_open_journals(roots, Root(str(place.top)))),
             ):
                 with pytest.raises(RootAway, match=rf"write root {place.top} was on file system .*: is it mounted\?"):
                     act()
@@ -98,8 +98,8 @@ def test_plan_and_doctor_name_the_root_and_what_takes_the_change(tmp_path, sourc
             {"as": "room", "spec": spec.to_dict()}, {"as": "new", "volume": f"h:{place.top}/x.img"},
             {"as": "forecast", "spec": spec.to_dict()},
         ]  # fmt: skip
-        answers = [each["text"] for each in look.look(Roots(config), looks)]
-        answers += [each["error"] for each in checkup.facts(config)["looks"] if each["kind"] == "write-root"]
+        answers = [each["text"] for each in look.inspect_volumes(Roots(config), looks)]
+        answers += [each["error"] for each in checkup.host_findings(config)["looks"] if each["kind"] == "write-root"]
         assert len(answers) == 4
         for text in answers:
             assert f"write root {place.top} was on" in text
@@ -243,12 +243,12 @@ def test_an_open_that_was_never_answered_is_ended_when_its_disk_is_back(tmp_path
         place.umount()
         for _ in range(2):
             Backup().abort(Roots(config), spec, 7, opened=False)
-        assert owed.read(config) == {str(place.top): {"R": 7}}
+        assert owed.read_owed_aborts(config) == {str(place.top): {"R": 7}}
         abandoned.visit_root(Roots(config), str(place.top))
-        assert owed.read(config) == {str(place.top): {"R": 7}}
+        assert owed.read_owed_aborts(config) == {str(place.top): {"R": 7}}
         place.mount()
         abandoned.visit_root(Roots(config), str(place.top))
-        assert owed.read(config) == {}
+        assert owed.read_owed_aborts(config) == {}
         assert files_in(place.top) == [
             ".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal",
         ]  # fmt: skip
@@ -264,7 +264,7 @@ def test_a_job_that_was_refused_as_its_disk_is_away_owes_nothing(tmp_path, sourc
         Backup().abort(Roots(config), spec, 7, opened=False)
         place.mount()
         abandoned.visit_root(Roots(config), str(place.top))
-        assert (owed.read(config), files_in(place.top)) == ({}, [])
+        assert (owed.read_owed_aborts(config), files_in(place.top)) == ({}, [])
 
 
 def test_a_root_that_host_toml_has_no_longer_is_settled_all_the_same(tmp_path, source):
@@ -289,9 +289,9 @@ def test_a_root_that_host_toml_has_no_longer_is_settled_all_the_same(tmp_path, s
 @pytest.fixture
 def roots_command(tmp_path, capfd):
     def call(config, *words):
-        (tmp_path / "host.toml").write_text(dump(config))
+        (tmp_path / "host.toml").write_text(host_config_text(config))
         argv = ["roots", *words, "--config", str(tmp_path / "host.toml")]
-        return guarded(lambda: cli.main(argv, standalone_mode=False)), *capfd.readouterr()
+        return run_command_guarded(lambda: cli.main(argv, standalone_mode=False)), *capfd.readouterr()
 
     return call
 

@@ -44,7 +44,9 @@ def test_a_file_system_that_is_mounted_again_in_the_same_boot_keeps_its_transact
         else:
             settle.commit_job(site.roots, spec, 7)
             assert (site.backup / "R/root.img").read_bytes() == IMAGE
-        assert settle.clean_transaction(site.roots, "R", journal.place_of(site.roots, str(site.backup), "R", "R.root"))
+        assert settle.clean_transaction(
+            site.roots, "R", journal.journal_root(site.roots, str(site.backup), "R", "R.root")
+        )
         left = [name for name in site.tree() if not name.startswith(".blockjobs")]
         assert left == ([] if how == "abort" else ["R", *(f"R/root.img{end}" for end in ENDS)])
     finally:
@@ -109,7 +111,7 @@ def test_it_is_committed_whatever_write_roots_there_are_now(moved):
     settle.commit_job(now, spec, 7)
     settle.commit_job(now, spec, 7)  # rung again
     assert files(site) == sorted(f"root.img{end}" for end in ENDS)
-    assert settle.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
+    assert settle.clean_transaction(now, "R", journal.journal_root(now, publish_path(spec), "R", spec.id))
     settle.commit_job(now, spec, 7)  # long after
 
 
@@ -118,7 +120,7 @@ def test_it_is_aborted_and_leaves_nothing_whatever_write_roots_there_are_now(mov
     site, spec, now = moved
     settle.abort_job(now, spec, 7, opened=True)
     assert files(site) == []
-    assert settle.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
+    assert settle.clean_transaction(now, "R", journal.journal_root(now, publish_path(spec), "R", spec.id))
     settle.abort_job(now, spec, 7, opened=True)  # long after
 
 

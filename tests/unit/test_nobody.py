@@ -7,9 +7,9 @@ import os
 import pytest
 from nobody import run_as_nobody
 
-from blockjobs.cli.start import volume
+from blockjobs.cli.start import absolute_volume
 from blockjobs.model.errors import BadInput, NoRedis
-from blockjobs.settings import absolute, find_url, state_directory
+from blockjobs.settings import absolute_path, find_url, state_directory
 
 NO_URL = "no URL is given, and this user has no home directory; set BLOCKJOBS_REDIS_URL"
 SAID = {
@@ -54,8 +54,8 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def test_only_a_relative_path_needs_the_current_directory(nowhere, tmp_path):
-    assert absolute(tmp_path, "--dir") == tmp_path
-    assert volume("/srv/a.img") == "/srv/a.img"
-    assert volume("web1:a.img") == "web1:a.img"
+    assert absolute_path(tmp_path, "--dir") == tmp_path
+    assert absolute_volume("/srv/a.img") == "/srv/a.img"
+    assert absolute_volume("web1:a.img") == "web1:a.img"
     with pytest.raises(BadInput, match=r"volume a\.img: the current directory cannot be found"):
-        volume("a.img")
+        absolute_volume("a.img")

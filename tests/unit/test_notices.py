@@ -13,7 +13,7 @@ from blockjobs.cli import main
 from blockjobs.model import notices
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BadInput
-from blockjobs.model.notices import Failure, RunEnd, body, text, title
+from blockjobs.model.notices import Failure, RunEnd, notice_text, notice_title, run_end_body
 from blockjobs.model.policies import RunFields, Verdict
 from blockjobs.notify import by_apprise, send, webhook
 from blockjobs.settings import read_settings
@@ -36,7 +36,7 @@ RUN = RunEnd(
     ids=["success", "failure", "partial is failure", "partial if said", "partial to nobody", "nobody"],
 )  # fmt: skip
 def test_the_outcome_says_who_is_told_and_partial_is_failure_unless_said(notify, verdict, told):
-    assert notices.told_of(notify, verdict) == told
+    assert notices.recipients_of(notify, verdict) == told
     assert RunFields.from_dict(RunFields(notify=notify).to_dict()).notify == notify
 
 
@@ -57,7 +57,7 @@ def test_the_outcome_says_who_is_told_and_partial_is_failure_unless_said(notify,
      ("tgram://123456:token/chat", "tgram://***")],
 )  # fmt: skip
 def test_nothing_secret_of_a_url_is_shown(url, shown):
-    assert notices.shown(notices.checked(url)) == shown
+    assert notices.public_url(notices.checked_url(url)) == shown
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_nothing_secret_of_a_url_is_shown(url, shown):
 )  # fmt: skip
 def test_what_is_no_url_is_refused_without_being_quoted(url):
     with pytest.raises(BadInput) as wrong:
-        notices.checked(url)
+        notices.checked_url(url)
     assert "was expected" in str(wrong.value)
     assert not url.startswith("https://h/") or "xxx" not in str(wrong.value)
 
@@ -80,23 +80,23 @@ def test_what_is_no_url_is_refused_without_being_quoted(url):
 )  # fmt: skip
 def test_apprise_is_asked_for_its_own_kinds(url, fits, caplog, capfd):
     if fits:
-        assert by_apprise.check(url) == url
+        assert by_apprise.check_url(url) == url
         return
     with pytest.raises(BadInput, match="was expected"):
-        by_apprise.check(url)
+        by_apprise.check_url(url)
     assert "secretword" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_where_apprise_is_missing_its_kinds_are_taken_at_submit_and_said_to_be_missing_when_told(monkeypatch):
     monkeypatch.setattr(by_apprise, "find_spec", lambda _: None)
-    assert by_apprise.check("anything://x") == "anything://x"
-    assert by_apprise.tell("anything://x", body(RUN, "n")) == by_apprise.MISSING
+    assert by_apprise.check_url("anything://x") == "anything://x"
+    assert by_apprise.notify_apprise("anything://x", run_end_body(RUN, "n")) == by_apprise.MISSING
 
 
 @pytest.mark.parametrize("secret", ["hush", "a b", "pässword"])
 def test_the_reason_of_a_failure_is_scrubbed(secret):
     url = f"https://user:{secret}@hc.example.com/services/T123/B456?key=value99"
-    said = notices.scrubbed(f"no\nway: {url} and T123, value99, {secret}, topsecret", url, "topsecret")
+    said = notices.scrubbed_text(f"no\nway: {url} and T123, value99, {secret}, topsecret", url, "topsecret")
     assert said == "no way: https://*** and ***, ***, ***, ***"
 
 
@@ -108,14 +108,14 @@ def test_a_failed_notice_is_tried_five_times_over_ten_minutes():
 
 
 def test_the_message_says_what_happened_in_json_and_in_words():
-    said = body(RUN, "key")
+    said = run_end_body(RUN, "key")
     assert said == json.loads(json.dumps(said))
     assert {name: said[name] for name in ("run", "name", "verdict", "exit-code", "jobs", "failed")} == {
         "run": RUN.run, "name": "nightly", "verdict": "failure", "exit-code": 1, "jobs": 40, "failed": 2,
     }  # fmt: skip
     assert said["failures"] == [{"job": "nightly.web1-root", "host": "web1", "error": "EIO x"}]
-    assert title(said) == "blockjobs: nightly failed: 38 of 40 jobs committed"
-    assert text(said).splitlines() == [
+    assert notice_title(said) == "blockjobs: nightly failed: 38 of 40 jobs committed"
+    assert notice_text(said).splitlines() == [
         "run nightly-20261122T103000Z", "committed: 38", "failed: 2", "took: 76 s",
         "nightly.web1-root on web1 failed: EIO x", "and 1 more: blockjobs status nightly-20261122T103000Z",
     ]  # fmt: skip
@@ -132,7 +132,7 @@ def snippet():
 def test_a_receiver_verifies_the_signature_as_documented():
     genuine = snippet()
     with Receiver() as receiver:
-        assert webhook.post(receiver.url, body(RUN, "key"), "topsecret", 1000.0, 5) == ""
+        assert webhook.post_webhook(receiver.url, run_end_body(RUN, "key"), "topsecret", 1000.0, 5) == ""
         got = receiver.got.get(timeout=5)
     assert got.path == "/hooks/hidden?token=hidden2"
     assert got.headers["idempotency-key"] == json.loads(got.body)["notice"] == "key"
@@ -147,7 +147,7 @@ def test_a_receiver_verifies_the_signature_as_documented():
 
 def test_without_a_secret_nothing_is_signed():
     with Receiver() as receiver:
-        assert webhook.post(receiver.url, body(RUN, "key"), "", 1000.0, 5) == ""
+        assert webhook.post_webhook(receiver.url, run_end_body(RUN, "key"), "", 1000.0, 5) == ""
         assert "blockjobs-signature" not in receiver.got.get(timeout=5).headers
 
 
@@ -157,14 +157,17 @@ def test_without_a_secret_nothing_is_signed():
 )
 def test_only_a_2xx_counts_as_told_and_no_redirect_is_followed(status, reason):
     with Receiver([status]) as receiver:
-        assert send.send(receiver.url, body(RUN, "key"), "topsecret") == reason
+        assert send.send_notice(receiver.url, run_end_body(RUN, "key"), "topsecret") == reason
         assert receiver.got.qsize() == 1
 
 
 def test_who_never_answers_costs_as_much_as_a_try_may_take():
     with Receiver([0]) as receiver:
-        assert send.send(receiver.url, body(RUN, "key"), limit=2) in ("no answer within 2 s", "timed out",
-                                                                     "TimeoutError: timed out")  # fmt: skip
+        assert send.send_notice(receiver.url, run_end_body(RUN, "key"), limit=2) in (
+            "no answer within 2 s",
+            "timed out",
+            "TimeoutError: timed out",
+        )
 
 
 def test_the_process_that_tells_has_neither_the_secret_nor_redis_in_its_environment(monkeypatch):
@@ -178,7 +181,7 @@ def test_the_process_that_tells_has_neither_the_secret_nor_redis_in_its_environm
 
     monkeypatch.setattr(send.subprocess, "Popen", popen)
     with Receiver() as receiver:
-        assert send.send(receiver.url, body(RUN, "key"), "topsecret") == ""
+        assert send.send_notice(receiver.url, run_end_body(RUN, "key"), "topsecret") == ""
     ((argv, env),) = seen
     assert not any("topsecret" in word or "hidden" in word for word in (*argv, *env.values()))
 
@@ -186,7 +189,7 @@ def test_the_process_that_tells_has_neither_the_secret_nor_redis_in_its_environm
 def test_who_is_not_there_is_said_so_without_a_secret():
     with Receiver() as receiver:
         url = receiver.url
-    reason = send.send(url, body(RUN, "key"), "topsecret")
+    reason = send.send_notice(url, run_end_body(RUN, "key"), "topsecret")
     assert "refused" in reason
     assert not any(word in reason for word in ("hush", "hidden", "topsecret"))
 
@@ -195,7 +198,7 @@ def test_apprise_tells_with_its_own_kinds():
     """``json://`` is apprise's own webhook: what it carries is ours."""
     with Receiver() as receiver:
         url = "json://" + receiver.url.partition("@")[2].partition("?")[0]
-        assert send.send(url, body(RUN, "key")) == ""
+        assert send.send_notice(url, run_end_body(RUN, "key")) == ""
         said = json.loads(receiver.got.get(timeout=5).body)
     assert said["title"] == "blockjobs: nightly failed: 38 of 40 jobs committed"
     assert "EIO" in said["message"]
@@ -205,7 +208,7 @@ def test_apprise_tells_what_needs_a_person():
     need = {"cause": "stopped", "subject": "a", "host": None, "since": None, "text": "an error stopped job a"}
     with Receiver() as receiver:
         url = "json://" + receiver.url.partition("@")[2].partition("?")[0]
-        assert send.send(url, notices.attention_body("key", "nightly", [need], run=RUN.run)) == ""
+        assert send.send_notice(url, notices.attention_body("key", "nightly", [need], run=RUN.run)) == ""
         said = json.loads(receiver.got.get(timeout=5).body)
     assert said["title"] == "blockjobs: nightly needs attention: an error stopped job a"
     assert (said["type"], RUN.run in said["message"]) == ("warning", True)
@@ -214,8 +217,8 @@ def test_apprise_tells_what_needs_a_person():
 def test_the_messages_are_as_documented():
     """Each field of the examples, and no other one."""
     example, attention = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.S))
-    assert body(RUN, "key").keys() == example.keys()
-    assert body(RUN, "key")["failures"][0].keys() == example["failures"][0].keys()
+    assert run_end_body(RUN, "key").keys() == example.keys()
+    assert run_end_body(RUN, "key")["failures"][0].keys() == example["failures"][0].keys()
     need = Need(cause=Cause.STOPPED, subject="a", text="it stopped").to_json()
     assert notices.attention_body("key", "nightly", [need]).keys() == attention.keys()
     assert need.keys() == attention["needs"][0].keys()
@@ -226,7 +229,7 @@ def test_the_messages_are_as_documented():
 def test_what_apprise_cannot_tell_has_a_reason_without_secrets():
     with Receiver([500]) as receiver:
         url = "json://" + receiver.url.partition("://")[2].partition("?")[0]
-        reason = send.send(url, body(RUN, "key"))
+        reason = send.send_notice(url, run_end_body(RUN, "key"))
     assert reason
     assert not any(word in reason for word in ("hush", "hidden"))
 
@@ -254,7 +257,7 @@ def test_bad_delays_are_refused(delays, monkeypatch):
 
 
 def command(*words):
-    return main.guarded(lambda: main.cli.main(["notify", "test", *words], standalone_mode=False))
+    return main.run_command_guarded(lambda: main.cli.main(["notify", "test", *words], standalone_mode=False))
 
 
 def test_the_command_sends_a_test_message(capfd, monkeypatch):

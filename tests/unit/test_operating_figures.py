@@ -33,7 +33,7 @@ OPEN, CUT, PREPARE = [f"{finalizer.DEADLINES[step]:g}" for step in ("open", "cut
 DEFAULT = HostConfig(name="h", read_roots=(), write_roots=())  # type: ignore[arg-type]
 SETTINGS = Settings.model_construct()
 with pytest.raises(ValueError, match="format version") as UNREADABLE:
-    codec.unpack(b"\x02")
+    codec.unpack_value(b"\x02")
 
 SENTENCES = {
     "a copy without Redis": f"copies go on for up to {attempts.LEASE - control.MARGIN:g} s, then stand still",

@@ -12,7 +12,7 @@ from trees import PUBLISHED
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import TxnId
-from blockworker.records.sealed import seal
+from blockworker.records.sealed import seal_json
 from blockworker.targets import manifest
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.settle import commit_job, commit_member
@@ -67,7 +67,7 @@ def test_what_an_image_that_is_gone_left_beside_it_is_replaced_where_overwriting
     commit_member(allowing.roots, allowing.prepared(allowing.spec(overwrite=True, digests=digests)), 1)
     assert site.tree() == [name for name in PUBLISHED if digests or not name.endswith(".blake3")]
     target = site.backup / "R/root.img"
-    assert manifest.load(f"{target}.manifest.json")["run"] == "R"
+    assert manifest.load_manifest(f"{target}.manifest.json")["run"] == "R"
 
 
 def test_only_the_file_that_was_seen_at_open_is_overwritten(site):
@@ -111,7 +111,7 @@ def test_a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal(site
     path = site.backup / ".blockjobs/R.journal"
     keys = json.loads(path.read_text())
     keys["members"]["R.root"]["replaces"] = noted(*keys["members"]["R.root"]["replaces"])
-    path.write_bytes(seal(keys))
+    path.write_bytes(seal_json(keys))
     if same:
         commit_job(site.roots, site.spec(), 1)
         assert target.read_bytes() == image.read_bytes()

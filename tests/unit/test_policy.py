@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from blockjobs.model.jobs import OnError
-from blockworker.attempt.error_policy import judge
+from blockworker.attempt.error_policy import action_on_error
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from blockworker.attempt.error_policy import judge
     ],
 )  # fmt: skip
 def test_each_policy_does_what_qemus_does(policy, on_eio, on_enospc):
-    assert judge(OnError(policy), errno.EIO) == (on_eio, "failed")
-    assert judge(OnError(policy), errno.ENOSPC) == (on_enospc, "nospace")
-    assert judge(OnError(policy), errno.EDQUOT) == (on_enospc, "nospace"), "a quota that is spent"
+    assert action_on_error(OnError(policy), errno.EIO) == (on_eio, "failed")
+    assert action_on_error(OnError(policy), errno.ENOSPC) == (on_enospc, "nospace")
+    assert action_on_error(OnError(policy), errno.EDQUOT) == (on_enospc, "nospace"), "a quota that is spent"
 
 
 def test_there_is_no_policy_beside_these():
@@ -32,4 +32,4 @@ def test_there_is_no_policy_beside_these():
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ETIMEDOUT, errno.EFBIG])
 def test_only_a_full_device_is_out_of_space(code):
-    assert judge(OnError.STOP, code) == ("stop", "failed")
+    assert action_on_error(OnError.STOP, code) == ("stop", "failed")

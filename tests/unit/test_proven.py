@@ -11,7 +11,7 @@ from disks import Disk
 
 from blockjobs.model.errors import JobFailed
 from blockworker.records import journal
-from blockworker.records.sealed import seal
+from blockworker.records.sealed import seal_json
 from blockworker.targets import manifest, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.prepare import prepare_member
@@ -57,7 +57,7 @@ def test_a_manifest_of_version_1_that_is_torn_is_not_published(site, form):
     path = site.backup / ".blockjobs/R.journal"
     keys = json.loads(path.read_text())
     keys["members"]["R.root"]["proven"] = {}  # as version 1 knew nothing of it
-    path.write_bytes(seal(keys))
+    path.write_bytes(seal_json(keys))
     os.truncate(staged(site, member, "manifest"), 100)
     with pytest.raises(NotPublished, match="is not JSON"):
         settle.commit_member(site.roots, member, 7)
@@ -121,7 +121,7 @@ def test_a_second_prepare_that_is_killed_anywhere_leaves_what_the_first_one_prov
         site, member = place
         settle.commit_member(site.roots, member, 1)
         target = str(site.backup / "R/root.img")
-        assert not manifest.verify(target, manifest.load(f"{target}.manifest.json")).bad
+        assert not manifest.verify_image(target, manifest.load_manifest(f"{target}.manifest.json")).bad
         assert [name for name in os.listdir(site.backup / "R") if name.startswith(".")] == []
 
     killed_at_every_change(set_up, act, check, at_least=1)
@@ -138,9 +138,11 @@ def test_keys_of_a_later_release_are_kept_in_the_journal_its_members_and_their_c
         "generation": 7,
         "cut": {"how": "reflink", "source": "/s", "id": "1", "path": f"{site.backup}/c", "begun": False, "tool": "x"},
     }
-    path.write_bytes(seal(keys))
+    path.write_bytes(seal_json(keys))
     member = site.prepared(spec)
-    with journal.held(site.roots, journal.place_of(site.roots, member.target, "R", "R.root"), "R") as held:
+    with journal.locked_journal(
+        site.roots, journal.journal_root(site.roots, member.target, "R", "R.root"), "R"
+    ) as held:
         held.decide("commit", 7)
     told = json.loads(path.read_text())
     assert (told["epoch"], told["decision"]) == ([1, {"two": 3}], "commit")
@@ -156,7 +158,7 @@ def test_keys_of_a_later_release_are_kept_in_a_member_s_own_file(site):
     spec = site.spec()
     site.opened(spec)
     path = site.backup / ".blockjobs/R.members/R.root"
-    path.write_bytes(seal({**json.loads(path.read_text()), "generation": 7}))
+    path.write_bytes(seal_json({**json.loads(path.read_text()), "generation": 7}))
     site.prepared(spec)
     assert json.loads(path.read_text())["generation"] == 7
     assert find_member(site.roots, spec).rest == {"generation": 7}

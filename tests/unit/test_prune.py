@@ -162,13 +162,13 @@ def moved_to_another_file_system(site):
     path = site.backup / f"{TARGET}.manifest.json"
     keys = json.loads(path.read_text())
     keys["image"]["which"] = "uuid:0123456789abcdef/" + keys["image"]["which"].rpartition("/")[2] + "0"
-    path.write_bytes(manifest.dump(keys))
+    path.write_bytes(manifest.manifest_text(keys))
 
 
 def of_an_older_version(site):
     path = site.backup / f"{TARGET}.manifest.json"
     keys = json.loads(path.read_text())
-    path.write_bytes(manifest.dump({name: value for name, value in keys.items() if name != "image"}))
+    path.write_bytes(manifest.manifest_text({name: value for name, value in keys.items() if name != "image"}))
 
 
 def linked(site):

@@ -56,7 +56,7 @@ def test_a_committed_image_has_its_name_its_digests_and_its_manifest(site):
     assert site.tree() == PUBLISHED
     target = site.backup / "R/root.img"
     assert target.read_bytes() == image.read_bytes()
-    assert not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
+    assert not manifest.verify_image(str(target), manifest.load_manifest(f"{target}.manifest.json")).bad
     assert clean_transaction(site.roots, "R", Root(str(site.backup)))
     commit_member(site.roots, member, 7)  # rung again, long after
     commit_job(site.roots, spec, 7)
@@ -107,7 +107,7 @@ def test_a_commit_that_was_killed_anywhere_is_finished_by_the_next(prepared_site
         assert site.tree() == PUBLISHED
         target = site.backup / "R/root.img"
         assert target.read_bytes() == (site.images / "root.img").read_bytes()
-        assert not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
+        assert not manifest.verify_image(str(target), manifest.load_manifest(f"{target}.manifest.json")).bad
 
     killed_at_every_change(prepared_site, commit_prepared, check, at_least=9)
 
@@ -118,7 +118,7 @@ def test_a_commit_is_in_the_journal_before_anything_is_visible(prepared_site, ki
     def check(site, _):
         if (site.backup / "R/root.img").exists():
             visible.append(site)
-            record = journal.read(site.roots, Root(str(site.backup)), "R")
+            record = journal.read_journal(site.roots, Root(str(site.backup)), "R")
             assert record is not None
             assert record.decision == "commit"
             with pytest.raises(JobFailed, match="committed"):
@@ -133,7 +133,7 @@ def test_a_commit_that_has_begun_is_finished_by_an_abort_of_a_later_decision(pre
     begun = []
 
     def check(site, _):
-        record = journal.read(site.roots, Root(str(site.backup)), "R")
+        record = journal.read_journal(site.roots, Root(str(site.backup)), "R")
         assert record is not None
         abort_member(site.roots, find_member(site.roots, site.spec()), 2)
         if record.decision == "commit":
@@ -213,7 +213,7 @@ def test_a_prepare_that_comes_behind_the_publishing_is_answered_again(site):
 def test_a_prepare_that_comes_behind_the_decision_proves_nothing_any_more(site, decision):
     site.image()
     member = site.copied(site.spec())
-    with journal.locked(site.roots, Root(str(site.backup)), "R") as noted:
+    with journal.locked_open_journal(site.roots, Root(str(site.backup)), "R") as noted:
         noted.decide(decision, 1)
     before = site.tree()
     prepare = partial(prepare_member, site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
@@ -323,7 +323,7 @@ def test_a_cleaning_that_was_killed_anywhere_is_finished_by_the_next(prepared_si
 
     def check(site, _):
         assert clean(site)
-        record = journal.read(site.roots, Root(str(site.backup)), "R")
+        record = journal.read_journal(site.roots, Root(str(site.backup)), "R")
         assert record is not None
         assert (record.state, record.decision, record.members) == ("clean", "commit", {})
         assert site.tree() == SETTLED + IMAGE
@@ -350,7 +350,7 @@ def test_what_was_settled_and_left_open_is_closed_and_nothing_else_is(site):
     abort_member(site.roots, first, 1)
     assert close_settled(site.roots, root) == 0  # half settled
     abort_member(site.roots, second, 1)
-    with journal.held(site.roots, root, "R"):
+    with journal.locked_journal(site.roots, root, "R"):
         assert close_settled(site.roots, root) == 0  # somebody is at work on it
     assert (close_settled(site.roots, root), close_settled(site.roots, root)) == (1, 0)
     assert site.tree() == SETTLED

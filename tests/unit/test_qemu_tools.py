@@ -8,7 +8,7 @@ import pytest
 
 from blockjobs.model.errors import JobFailed
 from blockworker.volumes.export import Export
-from blockworker.volumes.qemuimg import verdict
+from blockworker.volumes.qemuimg import tool_verdict
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from blockworker.volumes.qemuimg import verdict
     ids=["nothing", "nameless", "one line", "a hint behind it", "a warning before it"],
 )
 def test_a_tool_gave_up_because_of_the_last_line_that_it_signed(said, verdict_):
-    assert verdict(said.encode(), "qemu-nbd") == verdict_
+    assert tool_verdict(said.encode(), "qemu-nbd") == verdict_
 
 
 def test_a_tool_that_is_not_there_is_named_with_its_package(monkeypatch):

@@ -42,7 +42,7 @@ def published(site):
     for name in NAMES:
         path = f"{site.backup}/R/{name}.img"
         assert Path(path).read_bytes() == IMAGE
-        assert not manifest.verify(path, manifest.load(f"{path}.manifest.json")).bad
+        assert not manifest.verify_image(path, manifest.load_manifest(f"{path}.manifest.json")).bad
     return True
 
 
@@ -144,7 +144,7 @@ def test_what_is_undecided_or_was_to_be_aborted_is_aborted_and_leaves_nothing(ol
 
 def test_a_decision_that_was_noted_is_not_turned(old):
     site, specs = old("commit-half-done")
-    noted = journal.read(site.roots, Root(str(site.backup)), "R")
+    noted = journal.read_journal(site.roots, Root(str(site.backup)), "R")
     assert noted is not None
     with pytest.raises(JobFailed, match="committed"):
         settle.abort_job(site.roots, specs[1], noted.decision_number, opened=True)
@@ -159,7 +159,7 @@ def test_a_tombstone_answers_a_commit_that_comes_again_and_lets_nothing_be_opene
     assert published(site)
     with pytest.raises(JobFailed):
         site.opened(site.spec("R.late", "R/late.img"))
-    record = journal.read(site.roots, Root(str(site.backup)), "R")
+    record = journal.read_journal(site.roots, Root(str(site.backup)), "R")
     assert (record.clean, record.decision, record.decision_number) == (True, "commit", 9)
 
 

@@ -69,9 +69,9 @@ def test_a_layer_of_the_source_is_refused_as_a_target(site_at, tmp_path):
     top.write_bytes(b"QFI\xfb")
     below = {"driver": "file", "filename": str(base)}
     volume = {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(top)}, "backing": below}
-    target = volumespec.parse(f"web1:{base}")
+    target = volumespec.parse_volume(f"web1:{base}")
     spec = site.spec(
-        source=volumespec.parse(volume), target=target, target_base=str(site.images), overwrite=True
+        source=volumespec.parse_volume(volume), target=target, target_base=str(site.images), overwrite=True
     )  # fmt: skip
     with pytest.raises(JobFailed, match=r"base\.img is a layer of source web1:.*top\.qcow2, which lies on it"):
         site.opened(spec)
@@ -86,7 +86,7 @@ def test_a_hard_link_of_the_source_is_refused_as_a_target(site):
 
 def test_a_target_outside_the_write_roots_is_refused(site):
     site.image()
-    spec = site.spec(target=volumespec.parse(f"web1:{site.images}/copy.img"), target_base=str(site.images))
+    spec = site.spec(target=volumespec.parse_volume(f"web1:{site.images}/copy.img"), target_base=str(site.images))
     with pytest.raises(JobFailed, match="outside the write roots of host web1") as refused:
         site.opened(spec)
     assert refused.value.errno == errno.EACCES
@@ -112,6 +112,6 @@ def test_a_target_that_cannot_be_made_leaves_nothing(site, largest_file):
 
 
 def test_a_null_volume_is_not_staged(site):
-    spec = site.spec(target=volumespec.parse({"driver": "null-co", "host": "web1"}))
+    spec = site.spec(target=volumespec.parse_volume({"driver": "null-co", "host": "web1"}))
     with pytest.raises(JobFailed, match="is not staged"):
         open_member(Roots(HostConfig(name=spec.host, read_roots=(), write_roots=())), spec, size=1)

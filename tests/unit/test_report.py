@@ -6,9 +6,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from blockjobs.cli.history import HistoryEntry
-from blockjobs.cli.report_html import page
+from blockjobs.cli.report_html import report_page
 from blockjobs.cli.report_of import Report
-from blockjobs.cli.report_text import lines
+from blockjobs.cli.report_text import report_lines
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
@@ -21,8 +21,8 @@ EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"
 
 def view(name="root", **more):
     spec = JobSpec(
-        id=JobId(f"{RUN}.{name}"), transaction=TxnId(RUN), run=RUN, source=volumespec.parse("h:/srv/a"),
-        target=volumespec.parse("h:/backup/a"),
+        id=JobId(f"{RUN}.{name}"), transaction=TxnId(RUN), run=RUN, source=volumespec.parse_volume("h:/srv/a"),
+        target=volumespec.parse_volume("h:/backup/a"),
     )  # fmt: skip
     plain = JobView(
         id=spec.id, host=Host("h"), transaction=spec.transaction, run=RUN, status=Status.CONCLUDED, type="backup",
@@ -61,24 +61,24 @@ class Tags(HTMLParser):
 def test_nothing_that_a_name_or_an_error_holds_is_markup():
     found = report(view(ret=-5, error=EVIL), why=EVIL, left={f"{RUN}.root": EVIL})
     tags = Tags()
-    tags.feed(page(found, 100.0))
+    tags.feed(report_page(found, 100.0))
     assert tags.open == [], "every tag is closed"
     assert "script" not in tags.seen
     assert tags.text.count(EVIL) == 3
 
 
 def test_a_job_that_failed_is_first_and_its_text_is_whole():
-    text = list(lines(report(view(ret=-5, error="x" * 500), view("other")), 100.0))
+    text = list(report_lines(report(view(ret=-5, error="x" * 500), view("other")), 100.0))
     assert text[text.index("failed") + 1] == f"  root on h: {'x' * 500}"
 
 
 def test_rates_are_bytes_read_by_the_time_it_took():
-    text = "\n".join(lines(report(view()), 100.0))
+    text = "\n".join(report_lines(report(view()), 100.0))
     assert "rate     8.5 MiB/s" in text
 
 
 def test_a_cut_is_told_as_far_as_the_jobs_record_has_it():
     jobs = [view(result={"cut": {"how": "reflink"}}), view("b", result={"source-change": "changed"})]
-    text = "\n".join(lines(report(*jobs), 100.0))
+    text = "\n".join(report_lines(report(*jobs), 100.0))
     assert "reflink" in text
     assert "source changed" in text

@@ -118,7 +118,7 @@ def test_journals_of_version_1_have_reserved_nothing(site):
     site.image()
     member = site.prepared(site.spec())
     root = site.roots.root_of(str(site.backup), write=True)
-    with journal.held(site.roots, root, "R") as here:
+    with journal.locked_journal(site.roots, root, "R") as here:
         earlier = replace(here.member("R.root"), reserved="", run="")
         here.put(earlier)
     settle.commit_member(site.roots, member, 1)

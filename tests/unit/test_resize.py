@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blockworker.questions.resize import resize
+from blockworker.questions.resize import resize_image
 
 MIB = 1 << 20
 HELD = "import fcntl, sys; f = open(sys.argv[1], 'rb'); fcntl.lockf(f, fcntl.LOCK_SH); print(flush=True); input()"
@@ -33,7 +33,7 @@ class Asker:
 
     def resize(self, site, path: Path, size: int):
         volume = {"host": "web1", "driver": "file", "filename": str(path)}
-        return resize(site.roots, volume, size, in_use=self.in_use, permitted=self.permitted)
+        return resize_image(site.roots, volume, size, in_use=self.in_use, permitted=self.permitted)
 
 
 @pytest.fixture
@@ -169,5 +169,5 @@ def test_a_size_that_the_file_system_cannot_have_is_told_in_its_words(free, imag
 
 def test_what_has_no_size_of_its_own_is_refused(free):
     volume = {"host": "web1", "driver": "null-co", "size": 1}
-    answer = resize(free.roots, volume, 1, in_use=lambda *_: False, permitted=lambda: True)
+    answer = resize_image(free.roots, volume, 1, in_use=lambda *_: False, permitted=lambda: True)
     assert answer["errno"] == errno.EINVAL

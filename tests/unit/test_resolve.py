@@ -180,7 +180,7 @@ def test_what_version_1_has_prepared_is_resolved(site_at, tmp_path):
     site = site_at(tmp_path, allow_overwrite=True)
     member = stuck(site)
     root = site.roots.root_of(str(site.backup), write=True)
-    with journal.held(site.roots, root, "R") as here:
+    with journal.locked_journal(site.roots, root, "R") as here:
         here.put(replace(member, proven={}, which="", run="", reserved=""))
     resolve_member(site.roots, site.spec(), Resolution.REPLACE, 7)
     assert json.loads(there(site)["root.img.manifest.json"].read_text())["job"] == "R.root"

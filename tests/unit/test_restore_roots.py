@@ -19,13 +19,13 @@ from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.drivers.restore import Restore
-from blockworker.host.config import load
+from blockworker.host.config import load_host_config
 from blockworker.host.ownership import expect_owner_can_be_given
 from blockworker.host.roots import Roots
-from blockworker.questions.forecast import forecast
-from blockworker.questions.look import look
+from blockworker.questions.forecast import forecast_job
+from blockworker.questions.look import inspect_volumes
 from blockworker.questions.prune import Pruner, Question
-from blockworker.questions.resize import resize
+from blockworker.questions.resize import resize_image
 
 CONTENT = b"A" * 5000 + bytes(70_000) + b"end"
 
@@ -49,7 +49,7 @@ def test_a_restore_reads_what_lies_below_a_write_root_and_writes_below_a_restore
     machine.backed_up()
     carry_out(Restore(), Roots(machine.config), machine.job("restore", "backup/root.img", "images/back.img"))
     assert (machine.base / "images/back.img").read_bytes() == CONTENT
-    assert forecast(Roots(machine.config), machine.job("restore", "backup/root.img", "images/b2.img"))["bytes"] > 0
+    assert forecast_job(Roots(machine.config), machine.job("restore", "backup/root.img", "images/b2.img"))["bytes"] > 0
 
 
 def test_a_restore_into_a_write_root_needs_no_restore_root(machine):
@@ -68,7 +68,7 @@ def test_an_image_below_a_write_root_alone_is_restored_onto_a_device(machine):
         pytest.skip(f"no loop device: {attached.stderr.strip()}")
     device = attached.stdout.strip()
     try:
-        target = volumespec.parse({"driver": "host_device", "host": machine.config.name, "filename": device})
+        target = volumespec.parse_volume({"driver": "host_device", "host": machine.config.name, "filename": device})
         spec = replace(machine.job("restore", "backup/root.img", "unused"), target=target, in_place=True)
         roots = Roots(replace(machine.config, read_roots=(), devices=(device,), allow_in_place=True))
         carry_out(Restore(), roots, spec)
@@ -92,8 +92,8 @@ NEVER: dict[str, Callable[[Machine, Roots], object]] = {
     "restore of what was never published": lambda m, r: Restore().open(
         r, m.job("restore", "images/root.img", "images/copy.img"), lambda: True
     ),
-    "plan of a backup": lambda m, r: forecast(r, m.job("backup", "images/root.img", "images/copy.img")),
-    "reflink beside it": lambda m, r: cut_files.intend(
+    "plan of a backup": lambda m, r: forecast_job(r, m.job("backup", "images/root.img", "images/copy.img")),
+    "reflink beside it": lambda m, r: cut_files.intended_cut(
         r, m.job("backup", "images/root.img", "backup/copy.img", snapshot="reflink"), "0" * 32
     ),
 }
@@ -109,14 +109,14 @@ def test_nothing_but_a_restore_of_what_was_published_uses_a_restore_root(machine
 
 def test_nothing_below_a_restore_root_is_resized_pruned_or_offered_as_a_target(machine):
     roots, path = Roots(replace(machine.config, allow_overwrite=True)), f"{machine.base}/images/root.img"
-    volume = volumespec.to_dict(volumespec.parse(f"web1:{path}"))
-    answer = resize(roots, volume, 1, in_use=lambda *_: False, permitted=lambda: True)
+    volume = volumespec.to_dict(volumespec.parse_volume(f"web1:{path}"))
+    answer = resize_image(roots, volume, 1, in_use=lambda *_: False, permitted=lambda: True)
     assert answer is not None
     assert answer["errno"] == errno.EACCES
     target = {"path": path, "job": "R.a", "run": "R", "transaction": "R", "base": os.path.dirname(path)}
     pruned = Pruner(roots, in_use=lambda *_: False).answer(Question([target], ()))
     assert "outside the write roots" in pruned[0]["text"]
-    assert look(roots, [{"as": "target", "volume": volume}])[0]["errno"] == errno.EACCES
+    assert inspect_volumes(roots, [{"as": "target", "volume": volume}])[0]["errno"] == errno.EACCES
     assert Path(path).read_bytes() == CONTENT
 
 
@@ -168,7 +168,7 @@ def written(base: Path, more: str) -> Path:
 def test_a_wrong_value_is_refused_by_file_and_key(tmp_path, line, text):
     path = written(tmp_path, line)
     with pytest.raises(BadInput) as failed:
-        load(path)
+        load_host_config(path)
     assert str(failed.value).startswith(f"{path}: {text}")
 
 
@@ -177,13 +177,13 @@ def test_a_wrong_value_is_refused_by_file_and_key(tmp_path, line, text):
     [("", (-1, -1)), ("root", (0, -1)), ("root:root", (0, 0)), (":root", (-1, 0)), ("65534:65533", (65534, 65533))],
 )
 def test_an_owner_is_a_user_a_group_or_both_by_name_or_number(tmp_path, owner, ids):
-    config = load(written(tmp_path, f'backup-owner = "{owner}"\nbackup-mode = "0640"'))
+    config = load_host_config(written(tmp_path, f'backup-owner = "{owner}"\nbackup-mode = "0640"'))
     assert (config.backup_ids, config.backup_mode, config.directory_mode) == (ids, 0o640, 0o750)
     assert config.path == str(tmp_path / "host.toml")
 
 
 def test_a_worker_that_cannot_give_files_away_says_so_when_it_starts(tmp_path):
-    config = load(written(tmp_path, 'backup-owner = "65533:65533"'))
+    config = load_host_config(written(tmp_path, 'backup-owner = "65533:65533"'))
 
     def refusals() -> list[str]:
         found = []

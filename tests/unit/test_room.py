@@ -12,7 +12,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.jobs import JobSpec, OnError, RoomCheck
-from blockjobs.model.room import Estimate, estimate, series
+from blockjobs.model.room import Estimate, backup_series, estimate_room
 from blockworker.drivers.backup import Backup
 from blockworker.steps.steps import _room_for
 from blockworker.targets.room import Room
@@ -34,26 +34,26 @@ QCOW2 = {"driver": "qcow2", "host": "web1", "file": {"driver": "file", "filename
     ],
 )
 def test_the_estimate_is_the_last_backup_or_the_data_of_a_raw_file(site, last, allocated, compress, expected):
-    assert estimate(site.spec(compress=compress), last=last, allocated=allocated) == expected
+    assert estimate_room(site.spec(compress=compress), last=last, allocated=allocated) == expected
 
 
 def test_backups_of_one_job_are_a_series_whatever_the_run_is(site):
     first = site.spec(run=RunId("nightly-20261122T103000Z"), id=JobId("nightly-20261122T103000Z.web1-root"))
     again = replace(first, run=RunId("nightly-20261123T103000Z"), id=JobId("nightly-20261123T103000Z.web1-root"))
-    assert series(first) == series(again) == "nightly web1-root full raw"
+    assert backup_series(first) == backup_series(again) == "nightly web1-root full raw"
     other = [
         replace(first, id=JobId("nightly-20261122T103000Z.web2-root")),
         replace(first, run=RunId("weekly-20261122T103000Z"), id=JobId("weekly-20261122T103000Z.web1-root")),
-        replace(first, target=volumespec.parse(QCOW2)),
-        replace(first, target=volumespec.parse(QCOW2), compress=True),
+        replace(first, target=volumespec.parse_volume(QCOW2)),
+        replace(first, target=volumespec.parse_volume(QCOW2), compress=True),
         replace(first, sync="top"),
     ]
-    assert len({series(first), *map(series, other)}) == 6
+    assert len({backup_series(first), *map(backup_series, other)}) == 6
 
 
 @pytest.mark.parametrize("kind", ["restore", "verify"])
 def test_what_makes_no_backup_is_of_no_series(site, kind):
-    assert series(site.spec(type=kind)) == ""
+    assert backup_series(site.spec(type=kind)) == ""
 
 
 def test_a_sparse_image_needs_its_data_and_not_its_size(site):

@@ -14,7 +14,7 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import Host
 from blockworker.host import config as configs
 from blockworker.host.config import HostConfig
-from blockworker.host.roots import Root, Roots, between
+from blockworker.host.roots import Root, Roots, directories_between
 from blockworker.system import kernel
 
 
@@ -117,7 +117,7 @@ def test_directories_are_made_private_and_reported(site):
     with pytest.raises(JobFailed, match="does not exist"):
         site.roots.make_dirs(f"{site.backup}/no", f"{site.backup}/no/x")
     with pytest.raises(JobFailed, match="is not below"):
-        between("/a", "/b/c")
+        directories_between("/a", "/b/c")
 
 
 def test_only_listed_devices_are_opened(tmp_path):
@@ -153,8 +153,8 @@ def test_what_is_dumped_is_loaded_again(tmp_path):
         name=Host("web1"), slots=3, read_roots=(str(odd),), write_roots=(), allow_overwrite=True, devices=("/dev/vg/a",)
     )
     path = tmp_path / "host.toml"
-    path.write_text(configs.dump(config), encoding="utf-8")
-    assert configs.load(path) == config
+    path.write_text(configs.host_config_text(config), encoding="utf-8")
+    assert configs.load_host_config(path) == config
 
 
 GOOD = {"name": '"web1"', "read-roots": "[]", "write-roots": "[]"}
@@ -180,20 +180,20 @@ def test_a_wrong_host_toml_is_refused_with_file_and_key(tmp_path, changes, text)
     path = tmp_path / "host.toml"
     path.write_text("".join(f"{key} = {value}\n" for key, value in {**GOOD, **changes}.items()))
     with pytest.raises(BadInput, match=text) as refused:
-        configs.load(path)
+        configs.load_host_config(path)
     assert str(refused.value).startswith(str(path))
 
 
 def test_a_missing_key_and_a_missing_file_are_refused(tmp_path):
     path = tmp_path / "host.toml"
     with pytest.raises(BadInput, match="No such file"):
-        configs.load(path)
+        configs.load_host_config(path)
     path.write_text('name = "web1"\n')
     with pytest.raises(BadInput, match="read-roots: missing"):
-        configs.load(path)
+        configs.load_host_config(path)
 
 
 def test_a_machine_is_known_by_a_hash_of_its_id():
     assert configs.machine_id() == configs.machine_id()
     assert len(configs.machine_id()) == 16
-    assert configs.facts()["cpus"] >= 1
+    assert configs.machine_facts()["cpus"] >= 1

@@ -13,9 +13,9 @@ from blockjobs.model.policies import (
     next_try,
     outcome_of,
     retry_after,
+    run_verdict,
     transaction_id,
     transaction_name,
-    verdict,
 )
 
 ALL, FAILED, PARTIAL = Verdict.ALL, Verdict.FAILED, Verdict.PARTIAL
@@ -56,7 +56,7 @@ ENDS = [  # what it asks for, (jobs started, ended badly, left out), how it ende
 
 @pytest.mark.parametrize(("policy", "count", "ended"), [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
 def test_how_a_transaction_ended(policy, count, ended):
-    assert verdict({"t": Count(*count)}, {"t": policy}) is ended
+    assert run_verdict({"t": Count(*count)}, {"t": policy}) is ended
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_how_a_transaction_ended(policy, count, ended):
     ],
 )  # fmt: skip
 def test_the_worst_transaction_is_how_a_run_ended(first, second, ended):
-    assert verdict({"a": Count(*first), "b": Count(*second)}, {"a": GROUP, "b": EACH}) is ended
+    assert run_verdict({"a": Count(*first), "b": Count(*second)}, {"a": GROUP, "b": EACH}) is ended
 
 
 def test_verdicts_are_exit_codes():

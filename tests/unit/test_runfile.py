@@ -39,7 +39,7 @@ def load(tmp_path):
     def load(text):
         path = tmp_path / "run.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return runfile.load(path, now=NOW)
+        return runfile.load_run_file(path, now=NOW)
 
     return load
 
@@ -121,8 +121,8 @@ def test_null_volumes_are_never_in_each_other_s_way(load):
      (str(MOST), MOST), (MOST, MOST), ("8388607TiB", ((1 << 23) - 1) << 40)],
 )  # fmt: skip
 def test_sizes(written, number):
-    assert runfile.size(written) == number
-    assert type(runfile.size(written)) is int
+    assert runfile.parse_size(written) == number
+    assert type(runfile.parse_size(written)) is int
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_sizes(written, number):
 )  # fmt: skip
 def test_what_is_not_a_size(written):
     with pytest.raises(ValueError, match="is not a size; a number of bytes, 0 or more, or a text such as 200MiB"):
-        runfile.size(written)
+        runfile.parse_size(written)
 
 
 LINE_7 = [  # added to the second job of NIGHTLY, and what is said about it
@@ -234,7 +234,7 @@ def test_of_many_mistakes_the_first_in_the_file_is_told(refusal):
 def test_a_file_that_cannot_be_read_is_named(tmp_path, kind):
     path = tmp_path / "absent" if kind == "missing" else tmp_path
     with pytest.raises(BadInput, match=f"^{path}: .*; a run file was expected$"):
-        runfile.load(path, now=NOW)
+        runfile.load_run_file(path, now=NOW)
 
 
 # --- words ---------------------------------------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, kind):
      ("/{run}/a", "/"), ("/a.img", "/"), ("/b/{{x}}/y/{run}", "/b/{x}/y")],
 )  # fmt: skip
 def test_the_base_ends_before_the_first_word(path, base):
-    assert templates.base(path) == base
+    assert templates.base_directory(path) == base
 
 
 def test_every_word_has_a_meaning_and_times_are_utc():
-    meaning = templates.words("r-1", "job", NOW)
+    meaning = templates.template_words("r-1", "job", NOW)
     expanded = templates.expand_volume("web1:/b/{run}/{date}/{time}/{host}/{name}/{{x}}", meaning)
     assert expanded == "web1:/b/r-1/2026-11-22/103000Z/web1/job/{x}"
 
@@ -262,7 +262,7 @@ def test_backup_is_a_run_of_one_job():
     plan = runs.plan_backup("h:/srv/my disk.img", "h:/backup/{date}/{name}", now=NOW, speed=5, digests=False)
     (job,) = plan.jobs
     assert (plan.run, plan.grouped, job.transaction) == ("backup-20261122T103000Z", True, plan.run)
-    assert volumespec.label(job.target.volume) == "/backup/2026-11-22/my-disk.img"
+    assert volumespec.volume_label(job.target.volume) == "/backup/2026-11-22/my-disk.img"
     assert (job.id, job.target_base) == (f"{plan.run}.my-disk.img", "/backup")
     assert (job.speed, job.digests) == (5, False)
 
@@ -331,12 +331,12 @@ def test_what_a_kind_of_job_does_not_have_is_refused(refusal, case):
 @pytest.mark.parametrize("source", ["h:/srv/disk.qcow2", "h:/dev/vg0/disk"])
 def test_a_source_is_read_in_the_format_that_is_given(source):
     (job,) = runs.plan_backup(source, "h:/backup/disk.img", now=NOW, source_form="qcow2").jobs
-    image = volumespec.formatted(job.source.volume)
+    image = volumespec.format_image(job.source.volume)
     assert (image.driver, image.backing, image.alone) == ("qcow2", None, False)
     assert job.source.text == source
-    assert volumespec.formatted(job.target.volume) is None
+    assert volumespec.format_image(job.target.volume) is None
     (job,) = runs.plan_backup(source, "h:/backup/disk.img", now=NOW, source_form="raw").jobs
-    assert volumespec.formatted(job.source.volume) is None
+    assert volumespec.format_image(job.source.volume) is None
 
 
 def test_a_format_is_not_put_on_a_source_that_says_its_own():

@@ -22,7 +22,7 @@ def read(tmp_path):
     def read(notify):
         path = tmp_path / "run.yaml"
         path.write_text(FILE.replace("NOTIFY", notify))
-        return runfile.load(path, now=datetime(2026, 11, 22, tzinfo=UTC)).fields.notify
+        return runfile.load_run_file(path, now=datetime(2026, 11, 22, tzinfo=UTC)).fields.notify
 
     return read
 

@@ -11,7 +11,7 @@ from blockjobs.cli import runfile
 from blockjobs.cli.runfile.expansion import FleetFacts, Glob
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.jobs import OnError
-from blockjobs.model.policies import Count, Policy, RunFields, Store, Verdict, transaction_name, verdict
+from blockjobs.model.policies import Count, Policy, RunFields, Store, Verdict, run_verdict, transaction_name
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 RUN = "nightly-20261122T103000Z"
@@ -50,7 +50,7 @@ def read(tmp_path):
     def read(text, *changes, only=()):
         path = tmp_path / "run.yaml"
         path.write_text(text)
-        return runfile.read(path, changes, only)
+        return runfile.read_run_file(path, changes, only)
 
     return read
 
@@ -249,7 +249,7 @@ def test_a_name_that_a_pattern_leaves_out_counts_as_a_job_that_did_not_succeed(r
         fleet = matched("/srv/*.img", "/srv/a.img", left_out=left_out)
         fields = read(text, *(f"transactions.t.{change}" for change in changes)).plan(NOW, fleet).fields
         counts = {"t": Count(jobs=2, skipped=sum(len(left.jobs) for left in fields.skipped))}
-        assert verdict(counts, fields.policies) is expected
+        assert run_verdict(counts, fields.policies) is expected
 
 
 def test_where_all_that_matches_is_left_out_the_refusal_names_it(read):

@@ -20,7 +20,7 @@ from blockjobs.cli import runfile
 from blockjobs.cli.local import LocalHost, write_host
 from blockjobs.cli.runfile import limits
 from blockjobs.cli.runfile.expansion import FleetFacts
-from blockjobs.cli.volumes import parsed
+from blockjobs.cli.volumes import parse_typed_volume
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
 
@@ -194,7 +194,7 @@ def read(tmp_path):
     def read(text, *changes):
         path = tmp_path / "run.yaml"
         path.write_text(text)
-        return runfile.read(path, changes)
+        return runfile.read_run_file(path, changes)
 
     return read
 
@@ -273,7 +273,7 @@ VOLUMES = {
 @pytest.mark.parametrize("text", VOLUMES.values(), ids=VOLUMES)
 def test_a_volume_of_the_command_line_is_json_within_limits(text):
     with pytest.raises(BadInput, match=r"^volume '.{1,60}'.*; a JSON object .*was expected$") as refusal:
-        parsed(text)
+        parse_typed_volume(text)
     assert len(str(refusal.value)) < 400
 
 

@@ -13,29 +13,29 @@ from blockjobs.model.policies import Offline
     [("90s", 90), ("30m", 1800), ("6h", 21600), ("2d", 172800), ("1h30m", 5400), ("1h 30m", 5400), (" 30 m ", 1800)],
 )
 def test_times(written, seconds):
-    assert units.duration(written) == seconds
+    assert units.parse_duration(written) == seconds
 
 
 @pytest.mark.parametrize("written", [5, "5", "", "0s", "-5m", "1.5h", "5 minutes", "m", "10000d", None, True, "٣m"])
 def test_what_is_not_a_time(written):
     with pytest.raises(ValueError, match="is not a time; a text such as 90s, 30m, 6h or 1h30m was expected"):
-        units.duration(written)
+        units.parse_duration(written)
 
 
 @pytest.mark.parametrize(("written", "share"), [("95%", 95), ("99.5 %", 99.5), ("100%", 100), ("0.1%", 0.1)])
 def test_shares(written, share):
-    assert units.percent(written) == share
+    assert units.parse_percent(written) == share
 
 
 @pytest.mark.parametrize("written", [95, 0.95, "95", "0%", "101%", "-5%", "%", None])
 def test_what_is_not_a_share(written):
     with pytest.raises(ValueError, match="is not a share; a text from 1% to 100%, such as 95%, was expected"):
-        units.percent(written)
+        units.parse_percent(written)
 
 
 @pytest.mark.parametrize("written", ["fail", "skip", "wait 30m", "wait  1h30m"])
 def test_what_to_do_without_a_host_survives_being_stored(written):
-    meant = units.offline(written)
+    meant = units.parse_offline(written)
     assert Offline.of(str(meant)) == meant
 
 
@@ -50,7 +50,7 @@ def test_what_to_do_without_a_host_survives_being_stored(written):
     ],
 )  # fmt: skip
 def test_ranges_of_hosts(written, names):
-    assert list(units.hosts(written)) == names
+    assert list(units.expand_hosts(written)) == names
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_ranges_of_hosts(written, names):
 )  # fmt: skip
 def test_what_is_not_a_range_of_hosts(written):
     with pytest.raises(ValueError, match=r"expected$"):
-        units.hosts(written)
+        units.expand_hosts(written)

@@ -21,15 +21,15 @@ from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import MOST_SALVAGED, WHOLE, Checkpoint, JobSpec, OnError, Salvaged
 from blockjobs.registry import codec
 from blockjobs.registry.attempts import Claim, pack_checkpoint, unpack_checkpoint
-from blockworker.attempt.error_policy import Action, judge
-from blockworker.copy.digests import digest
+from blockworker.attempt.error_policy import Action, action_on_error
+from blockworker.copy.digests import chunk_digest
 from blockworker.copy.engine import Copy
 from blockworker.copy.salvage import PAGE, read_around
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.volumes import NullTarget
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import request_error
 from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.null import NullSource
 
@@ -46,7 +46,7 @@ class Bad:
     def read(self, view, offset):
         self.reads += 1
         if any(offset <= byte < offset + len(view) for byte in self.bad):
-            raise trouble("read", "disk", offset, len(view), self.code)
+            raise request_error("read", "disk", offset, len(view), self.code)
         view[:] = b"x" * len(view)
 
 
@@ -104,8 +104,10 @@ def test_a_checkpoint_is_read_back_and_one_of_an_earlier_release_too():
     lost = Salvaged(((0, PAGE),), 3, 4 * PAGE)
     for point in (Checkpoint("u", ((0, MIB),)), Checkpoint("u", ((0, MIB),), lost)):
         assert unpack_checkpoint(pack_checkpoint(point)) == point
-    assert unpack_checkpoint(codec.pack(["u", [[0, MIB]]])) == Checkpoint("u", ((0, MIB),))
-    assert codec.unpack(pack_checkpoint(Checkpoint("u", ((0, MIB),)))) == ["u", [[0, MIB]]], "as earlier releases read"
+    assert unpack_checkpoint(codec.pack_value(["u", [[0, MIB]]])) == Checkpoint("u", ((0, MIB),))
+    assert codec.unpack_value(pack_checkpoint(Checkpoint("u", ((0, MIB),)))) == ["u", [[0, MIB]]], (
+        "as earlier releases read"
+    )
 
 
 # --- a whole attempt ------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Line:
 
     def judge(self, failed):
         policy = self.spec.on_source_error if failed.operation == "read" else self.spec.on_target_error
-        if failed.operation == "internal" or judge(policy, failed.errno)[0] is Action.REPORT:
+        if failed.operation == "internal" or action_on_error(policy, failed.errno)[0] is Action.REPORT:
             raise failed
 
     def checkpoint(self, durable):
@@ -145,7 +147,7 @@ def bad_image(site, sectors, **changes):
     image = {"driver": "file", "filename": str(site.images / "root.img")}
     source = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": rules}
     changes = {"on_source_error": OnError.SKIP, "snapshot": "none", **changes}
-    return site.spec(source=volumespec.parse(source), **changes)
+    return site.spec(source=volumespec.parse_volume(source), **changes)
 
 
 def attempt(site, spec, opened, number=1, durable=Checkpoint()):  # noqa: B008 - it is frozen
@@ -182,7 +184,7 @@ def test_a_bad_sector_costs_its_page_and_is_in_the_manifest_and_the_result(site)
     assert (record["salvaged"], record["salvaged-bytes"]) == (ranges, 3 * PAGE)
     assert work.result()["salvaged"] == ranges
     digests = (site.backup / "R/root.img.blake3").read_bytes()
-    assert digests[3 * 32 : 4 * 32] == digest(memoryview(expected)[3 * MIB : 4 * MIB]), "it verifies as it is"
+    assert digests[3 * 32 : 4 * 32] == chunk_digest(memoryview(expected)[3 * MIB : 4 * MIB]), "it verifies as it is"
 
 
 @pytest.mark.parametrize("policy", [OnError.REPORT, OnError.AUTO])
@@ -324,9 +326,9 @@ def test_a_bad_sector_of_a_real_device_costs_its_page(disk):
         try:
             done = os.preadv(fd, [view], offset)
         except OSError as error:
-            raise trouble("read", path, offset, len(view), error.errno) from None
+            raise request_error("read", path, offset, len(view), error.errno) from None
         if done < len(view):
-            raise trouble("read", path, offset, len(view), errno.EIO)
+            raise request_error("read", path, offset, len(view), errno.EIO)
 
     try:
         view = bytearray(8 * MIB)
@@ -349,11 +351,11 @@ def test_an_error_that_is_ignored_ends_the_job_after_the_stall_limit(site, side,
     changes = {"snapshot": "none", **policies}
     if side == "read":
         keys = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": [rule]}
-        spec = site.spec(source=volumespec.parse(keys), **changes)
+        spec = site.spec(source=volumespec.parse_volume(keys), **changes)
     else:
         image = {"driver": "file", "filename": f"{site.backup}/R/root.img"}
         keys = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": [rule]}
-        spec = site.spec(target=volumespec.parse(keys), **changes)
+        spec = site.spec(target=volumespec.parse_volume(keys), **changes)
     opened = Backup().open(site.roots, spec, lambda: True)
     line, work, _ = attempt(site, spec, opened)
     began = time.monotonic()
@@ -369,7 +371,7 @@ def test_an_error_that_goes_away_in_time_is_ignored(site):
     site.image(os.urandom(4 * MIB))
     rules = [{"iotype": "read", "errno": 5, "sector": 4096, "once": True} for _ in range(3)]
     image = {"driver": "file", "filename": f"{site.images}/root.img"}
-    source = volumespec.parse({"host": "web1", "driver": "blkdebug", "image": image, "inject-error": rules})
+    source = volumespec.parse_volume({"host": "web1", "driver": "blkdebug", "image": image, "inject-error": rules})
     spec = site.spec(source=source, on_source_error=OnError.IGNORE, stall_limit=10, snapshot="none")
     opened = Backup().open(site.roots, spec, lambda: True)
     line, work, _ = attempt(site, spec, opened)

@@ -19,7 +19,7 @@ from blockjobs.model.jobs import JobSpec
 from blockworker.drivers.backup import Backup
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.volumes.overlap import Span, lock_text, meet, spans_of
+from blockworker.volumes.overlap import Span, have_common_bytes, lock_text, spans_of
 
 MIB = 1 << 20
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
@@ -42,7 +42,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need roo
     ],
 )  # fmt: skip
 def test_spans_meet_where_they_certainly_share_bytes(one, other, together):
-    assert (meet([one], [other]), meet([other], [one])) == (together, together)
+    assert (have_common_bytes([one], [other]), have_common_bytes([other], [one])) == (together, together)
 
 
 def test_a_lock_names_the_thing_first_and_what_it_lies_on_behind():
@@ -94,8 +94,8 @@ class Bench:
             name=Host("h"), read_roots=root, write_roots=root, allow_in_place=True, devices=tuple(self.devices)
         )
         spec = JobSpec(
-            id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse(f"h:{source}"),
-            target=volumespec.parse({"driver": "host_device", "host": "h", "filename": target}), in_place=True,
+            id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume(f"h:{source}"),
+            target=volumespec.parse_volume({"driver": "host_device", "host": "h", "filename": target}), in_place=True,
         )  # fmt: skip
         driver, roots = Backup(), Roots(config)
         try:
@@ -166,9 +166,9 @@ def test_a_file_lies_on_the_device_that_holds_its_file_system(tmp_path):
         find = ["findmnt", "-no", "SOURCE", str(top)]
         device = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
         inside, disk, beside = map(spans_at, (top / "image", device, tmp_path / "beside"))
-        assert meet(inside, disk)
-        assert not meet(beside, disk)
-        assert not meet(inside, beside)
+        assert have_common_bytes(inside, disk)
+        assert not have_common_bytes(beside, disk)
+        assert not have_common_bytes(inside, beside)
 
 
 def spans_at(path):

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockjobs.model.budgets import ANY, PAUSED, CopyRate, Has, limits, share, spread, timely, want
+from blockjobs.model.budgets import (
+    ANY,
+    PAUSED,
+    CopyRate,
+    Has,
+    copy_limits,
+    demanded_rate,
+    divide_evenly,
+    spread_budget,
+    timely_limits,
+)
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.numbers import MOST
 
@@ -31,24 +41,24 @@ BUDGET = FIGURE
 
 @pytest.mark.parametrize(("budget", "wants", "shares"), CASES.values(), ids=CASES)
 def test_a_budget_is_divided_so(budget, wants, shares):
-    assert share(budget, wants) == shares
+    assert divide_evenly(budget, wants) == shares
 
 
 @given(BUDGET, WANTS)
 def test_the_budget_is_never_exceeded_and_nobody_gets_more_than_he_wants(budget, wants):
-    shares = share(budget, wants)
+    shares = divide_evenly(budget, wants)
     assert sum(shares.values()) <= budget
     assert all(0 <= shares[name] <= wanted for name, wanted in wants.items())
 
 
 @given(BUDGET, WANTS)
 def test_nothing_is_left_while_somebody_wants_more(budget, wants):
-    assert sum(share(budget, wants).values()) == min(budget, sum(wants.values()))
+    assert sum(divide_evenly(budget, wants).values()) == min(budget, sum(wants.values()))
 
 
 @given(BUDGET, WANTS)
 def test_whoever_gets_less_than_he_wants_gets_as_much_as_anybody(budget, wants):
-    shares = share(budget, wants)
+    shares = divide_evenly(budget, wants)
     for name, given_ in shares.items():
         if given_ < wants[name]:
             assert given_ >= max(shares.values()) - 1, "but for a byte that cannot be divided"
@@ -57,19 +67,19 @@ def test_whoever_gets_less_than_he_wants_gets_as_much_as_anybody(budget, wants):
 @pytest.mark.parametrize("budget", [1 << 53, (1 << 53) + 1, 10**17, MOST - 1, MOST])
 def test_one_copy_may_use_all_of_a_budget_of_any_size(budget):
     copies = {JobId("a"): CopyRate(Host("h"), JobId("a"), "s")}
-    assert limits(copies, {"s": budget}, {Host("h"): MOST}) == {"a": budget}
+    assert copy_limits(copies, {"s": budget}, {Host("h"): MOST}) == {"a": budget}
 
 
 @given(BUDGET, WANTS)
 def test_nobody_starves(budget, wants):
-    shares = share(budget, wants)
+    shares = divide_evenly(budget, wants)
     if budget >= len(wants):
         assert all(shares[name] > 0 for name, wanted in wants.items() if wanted)
 
 
 @given(st.integers(1, 1 << 40), WANTS, BUDGET)
 def test_as_limits_the_shares_are_never_none_and_use_up_the_budget(budget, wants, most):
-    found = spread(budget, wants, {name: wanted + most for name, wanted in wants.items()})
+    found = spread_budget(budget, wants, {name: wanted + most for name, wanted in wants.items()})
     assert all(limit >= 1 for limit in found.values())
     if budget >= len(wants):
         assert budget - len(wants) < sum(found.values()) <= budget or not wants
@@ -109,7 +119,7 @@ LIMITS = {
 
 @pytest.mark.parametrize(("running", "stores", "hosts", "expected"), LIMITS.values(), ids=LIMITS)
 def test_a_copy_gets_the_least_of_its_own_its_stores_and_its_hosts(running, stores, hosts, expected):
-    assert limits(running, stores, hosts) == expected
+    assert copy_limits(running, stores, hosts) == expected
 
 
 ROWS = st.lists(
@@ -125,7 +135,7 @@ BUDGETS = st.integers(0, 1000)
 @given(ROWS, BUDGETS, BUDGETS, BUDGETS)
 def test_neither_a_store_nor_a_host_is_ever_promised_twice(rows, n, m, h):
     running = copies(*((str(at), *row) for at, row in enumerate(rows)))
-    found = limits(running, {"n": n, "m": m}, {Host("h"): h})
+    found = copy_limits(running, {"n": n, "m": m}, {Host("h"): h})
     for budget, of in ((n, "n"), (m, "m"), (h, "h")):
         members = [found[job] for job, copy in running.items() if of in (copy.store, copy.host)]
         if budget >= len(members) and budget:
@@ -138,7 +148,7 @@ def test_neither_a_store_nor_a_host_is_ever_promised_twice(rows, n, m, h):
     [(None, 20, ANY), (20, 0, ANY), (20, 20, ANY), (18, 20, ANY), (17, 20, 21), (8, 20, 10), (0, 20, 1)],
 )
 def test_whoever_uses_nearly_all_that_he_may_wants_all_that_he_can_get(used, limit, wanted):
-    assert want(used, limit) == wanted
+    assert demanded_rate(used, limit) == wanted
 
 
 # --- one after the other ----------------------------------------------------------------------------------
@@ -166,7 +176,7 @@ TIMELY = {
 @pytest.mark.parametrize("case", TIMELY.values(), ids=TIMELY)
 def test_whoever_is_to_have_more_waits_for_those_who_are_to_have_less(case):
     found, has, running, stores, hosts, now = case
-    assert timely(found, {job: Has(*row) for job, row in has.items()}, running, stores, hosts) == now
+    assert timely_limits(found, {job: Has(*row) for job, row in has.items()}, running, stores, hosts) == now
 
 
 BUDGET_OF_ALL = 1000
@@ -192,7 +202,7 @@ def worst(turns, hand_out):
             case "wants all" | "wants little" if job in has:
                 wants[job] = ANY if what == "wants all" else 1
         running = {job: CopyRate(Host("h"), job, "n", 0, n) for job, n in wants.items()}
-        found = limits(running, {"n": BUDGET_OF_ALL}, {})
+        found = copy_limits(running, {"n": BUDGET_OF_ALL}, {})
         for job, limit in hand_out(found, has, running, {"n": BUDGET_OF_ALL}, {}).items():
             has[job] = replace(has[job], limit=limit)
         most = max(most, sum(max(each.limit, each.felt) for each in has.values()))
@@ -201,10 +211,10 @@ def worst(turns, hand_out):
 
 @given(TURNS)
 def test_no_budget_is_exceeded_whenever_anybody_hears_of_anything(turns):
-    assert worst(turns, timely) <= BUDGET_OF_ALL + 4, "who comes may move a byte a second"
+    assert worst(turns, timely_limits) <= BUDGET_OF_ALL + 4, "who comes may move a byte a second"
 
 
 def test_it_would_be_if_all_were_handed_out_at_once():
     turns = [(0, "comes"), (0, "hears"), (1, "comes"), (1, "hears")]
     assert worst(turns, lambda found, *_: found) >= 1.5 * BUDGET_OF_ALL
-    assert worst(turns, timely) <= BUDGET_OF_ALL + 1
+    assert worst(turns, timely_limits) <= BUDGET_OF_ALL + 1

@@ -277,7 +277,7 @@ def test_what_begins_as_an_image_is_known_and_said_loudly_where_it_lies_on_anoth
 def test_a_name_in_an_image_does_not_reach_a_terminal_as_it_is(site):
     path = site.images / "top.qcow2"
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/x\x1b[2J\n", "-F", "raw", path, "1M")
-    volume = volumespec.parse(
+    volume = volumespec.parse_volume(
         {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
     ).volume  # fmt: skip
     with pytest.raises(JobFailed) as failed:

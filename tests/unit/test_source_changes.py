@@ -24,7 +24,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.system.filesystem import kind_of
+from blockworker.system.filesystem import filesystem_kind
 from blockworker.targets import manifest
 
 MIB = 1 << 20
@@ -47,7 +47,7 @@ class Interrupted(Alone):
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     if request.param == "on a disk":
         fd = os.open(tmp_path, os.O_RDONLY)
-        kind = kind_of(fd)[0]
+        kind = filesystem_kind(fd)[0]
         os.close(fd)
         if kind not in ("ext4", "xfs", "btrfs"):
             pytest.skip(f"the tests' files are on {kind}")
@@ -66,14 +66,14 @@ def job(place: Path, source: Any = None, **more: Any) -> tuple[Roots, JobSpec]:
     roots = Roots(HostConfig(name="h", read_roots=root, write_roots=root, devices=("/dev/loop*",)))
     values: dict[str, Any] = {
         "id": JobId("R.a"), "transaction": TxnId("R"), "run": RunId("R"), "snapshot": "none",
-        "source": volumespec.parse(source or f"h:{place}/source"),
-        "target": volumespec.parse(f"h:{place}/out.img"), "target_base": str(place),
+        "source": volumespec.parse_volume(source or f"h:{place}/source"),
+        "target": volumespec.parse_volume(f"h:{place}/out.img"), "target_base": str(place),
     }  # fmt: skip
     return roots, JobSpec(**{**values, **more})
 
 
 def told(place: Path) -> str:
-    found: str = manifest.load(f"{place}/out.img.manifest.json")["source_change"]
+    found: str = manifest.load_manifest(f"{place}/out.img.manifest.json")["source_change"]
     return found
 
 

@@ -22,7 +22,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.examined import examine_copied
 from blockworker.drivers.verify import Verify
 from blockworker.questions import forecast as forecasts
-from blockworker.questions.forecast import forecast
+from blockworker.questions.forecast import forecast_job
 from blockworker.targets import manifest
 
 MIB = 1 << 20
@@ -59,7 +59,7 @@ def node(path, form="qcow2", **more):
 
 
 def backup_of(site, keys, **more):
-    return site.spec(source=volumespec.parse({"host": "web1", **keys}), snapshot="none", **more)
+    return site.spec(source=volumespec.parse_volume({"host": "web1", **keys}), snapshot="none", **more)
 
 
 def opened(site, spec):
@@ -80,14 +80,14 @@ def test_a_damaged_source_fails_at_open_and_nothing_is_made(site, form, change, 
         tool("qemu-img", "create", "-q", "-f", form, "-b", path, "-F", form, top)
         keys = node(top, form, backing=keys)
     assert opened(site, backup_of(site, keys)).damage == (), "the control: it is sound"
-    assert opened(site, backup_of(site, keys, id="R.again", target=volumespec.parse(
+    assert opened(site, backup_of(site, keys, id="R.again", target=volumespec.parse_volume(
         f"web1:{site.backup}/R/again.img"))).size == 64 * MIB  # fmt: skip
     for part in site.backup.rglob("*"):
         if part.is_file() and ".blockjobs" not in part.parts:
             part.unlink()
     change(path)
     before = site.tree()
-    spec = backup_of(site, keys, id="R.late", target=volumespec.parse(f"web1:{site.backup}/R/late.img"))
+    spec = backup_of(site, keys, id="R.late", target=volumespec.parse_volume(f"web1:{site.backup}/R/late.img"))
     with pytest.raises(JobFailed) as failed:
         opened(site, spec)
     assert failed.value.errno == errno.EIO
@@ -143,7 +143,7 @@ def test_a_cut_of_an_image_that_qemu_writes_to_is_checked_before_it_is_copied(tm
         site = site_at(disk.top / "host", cuts=True)
         path = image(site.images / "disk")
         spec = site.spec(
-            source=volumespec.parse({"host": "web1", **node(path)}), snapshot="reflink",
+            source=volumespec.parse_volume({"host": "web1", **node(path)}), snapshot="reflink",
             on_source_damage=OnDamage.REPORT,
         )  # fmt: skip
         counted_as_free(path)
@@ -152,7 +152,7 @@ def test_a_cut_of_an_image_that_qemu_writes_to_is_checked_before_it_is_copied(tm
             assert alone.opened["cut"]["how"] == "reflink"
             assert alone.opened["unchecked"]
             alone.publish()
-        (line,) = manifest.load(f"{site.backup}/R/root.img.manifest.json")["source_damage"]
+        (line,) = manifest.load_manifest(f"{site.backup}/R/root.img.manifest.json")["source_damage"]
         assert "qemu-img check: ERROR" in line
 
 
@@ -168,18 +168,18 @@ def test_a_raw_source_that_begins_as_an_image_is_said_and_louder_where_it_lies_o
     assert found.notes == (f"source {path} {begins} {form} image",)
     spec = backup_of(
         site, {"driver": "file", "filename": str(top)}, id="R.top",
-        target=volumespec.parse(f"web1:{site.backup}/R/top.img"),
+        target=volumespec.parse_volume(f"web1:{site.backup}/R/top.img"),
     )  # fmt: skip
     loud = f"source {top} {begins} {form} image that lies on '{path}': WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
     assert opened(site, spec).notes == (loud,)
-    assert forecast(site.roots, spec)["warnings"] == [loud], "what plan says"
+    assert forecast_job(site.roots, spec)["warnings"] == [loud], "what plan says"
     wrong = node(top, form, backing={"driver": "file", "filename": str(path)})
-    spec = backup_of(site, wrong, id="R.wrong", target=volumespec.parse(f"web1:{site.backup}/R/wrong.img"))
+    spec = backup_of(site, wrong, id="R.wrong", target=volumespec.parse_volume(f"web1:{site.backup}/R/wrong.img"))
     assert opened(site, spec).notes == (f"layer {path} is read as raw bytes, and begins as a {form} image",)
     plain = site.image()
     spec = backup_of(
         site, {"driver": "file", "filename": str(plain)}, id="R.plain",
-        target=volumespec.parse(f"web1:{site.backup}/R/plain.img"),
+        target=volumespec.parse_volume(f"web1:{site.backup}/R/plain.img"),
     )  # fmt: skip
     assert opened(site, spec).notes == ()
 
@@ -200,7 +200,7 @@ def test_damage_that_is_only_reported_is_in_the_manifest(site, when):
         alone.work.close()
         alone.work = alone.driver.attached(site.roots, alone)
     alone.publish()
-    record = manifest.load(f"{site.backup}/R/root.img.manifest.json")
+    record = manifest.load_manifest(f"{site.backup}/R/root.img.manifest.json")
     (line,) = record["source_damage"]
     assert line.startswith(f"{path}: qemu-img check: ERROR")
     assert "source_notes" not in record
@@ -224,7 +224,7 @@ def test_an_attempt_that_finds_damage_fails_before_it_copies(site):
 def test_what_is_noted_of_a_raw_source_is_in_the_manifest(site):
     path = image(site.images / "disk")
     Alone(site.roots, backup_of(site, {"driver": "file", "filename": str(path)})).publish()
-    record = manifest.load(f"{site.backup}/R/root.img.manifest.json")
+    record = manifest.load_manifest(f"{site.backup}/R/root.img.manifest.json")
     assert record["source_notes"] == [f"source {path} is copied as raw bytes, and begins as a qcow2 image"]
     assert "source_damage" not in record
 
@@ -238,7 +238,7 @@ def published(site):
     site.image(b"".join(bytes([65 + at]) * MIB for at in range(8)))
     path = site.backup / "R/root.qcow2"
     target = {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
-    Alone(site.roots, site.spec(target=volumespec.parse(target))).publish()
+    Alone(site.roots, site.spec(target=volumespec.parse_volume(target))).publish()
     return path
 
 
@@ -276,8 +276,8 @@ BROKEN = {
 def said_by(site, path):
     """What the driver says of an image."""
     spec = site.spec(
-        "V.root", type="verify", source=volumespec.parse(f"web1:{path}"),
-        target=volumespec.parse({"host": "web1", "driver": "null-co"}),
+        "V.root", type="verify", source=volumespec.parse_volume(f"web1:{path}"),
+        target=volumespec.parse_volume({"host": "web1", "driver": "null-co"}),
     )  # fmt: skip
     alone = Alone(site.roots, spec, Verify())
     try:
@@ -290,11 +290,11 @@ def said_by(site, path):
 @pytest.mark.parametrize("how", BROKEN)
 def test_verify_names_ranges_and_damage_of_an_image_whose_tables_are_broken(site, published, how):
     change, differing, unreadable, damaged = BROKEN[how]
-    record = manifest.load(f"{published}.manifest.json")
-    assert not manifest.verify(str(published), record).bad, "the control"
+    record = manifest.load_manifest(f"{published}.manifest.json")
+    assert not manifest.verify_image(str(published), record).bad, "the control"
     assert said_by(site, published)[0] == ""
     change(published)
-    found = manifest.verify(str(published), record)
+    found = manifest.verify_image(str(published), record)
     assert (found.differing, found.unreadable, bool(found.damage)) == (differing, unreadable, damaged)
     text, result = said_by(site, published)
     assert text.startswith(f"image {published}: ")
@@ -304,10 +304,10 @@ def test_verify_names_ranges_and_damage_of_an_image_whose_tables_are_broken(site
 
 def test_verify_says_what_cannot_be_told_of_an_image_as_ranges(site, published):
     """The table of tables is broken: QEMU cannot even say what is allocated."""
-    record = manifest.load(f"{published}.manifest.json")
+    record = manifest.load_manifest(f"{published}.manifest.json")
     first = struct.unpack_from(">Q", published.read_bytes()[:104], 40)[0]
     qcow2_with(first, struct.pack(">Q", (1 << 63) | 1000))(published)
-    found = manifest.verify(str(published), record)
+    found = manifest.verify_image(str(published), record)
     assert found.unreadable == [[0, 8 * MIB]]
     assert found.damage
     text, result = said_by(site, published)
@@ -318,10 +318,10 @@ def test_verify_says_what_cannot_be_told_of_an_image_as_ranges(site, published):
 def test_a_map_that_takes_long_is_cut_off_and_its_rest_counts_as_data(site, monkeypatch):
     path = site.image(b"A" * MIB)
     os.truncate(path, 4 * MIB)
-    whole = forecast(site.roots, site.spec())
+    whole = forecast_job(site.roots, site.spec())
     assert (whole["bytes"], whole["warnings"]) == (MIB, [])
     monkeypatch.setattr(forecasts, "LOOK", 0.0)
-    part = forecast(site.roots, site.spec())
+    part = forecast_job(site.roots, site.spec())
     assert part["bytes"] == 4 * MIB
     seen = f"only {MIB} of {4 * MIB} bytes could be looked at in time: all others are counted as data"
     assert part["warnings"] == [f"source {path}: {seen}"]

@@ -24,7 +24,7 @@ def test_a_worker_of_two_slots_has_a_process_more_for_each_attempt_that_hangs_an
         spares._MARKS.note(pid, bytes([Mark.HANGS if pid in PIDS[:hanging] else Mark.COPIES]))
     calls = []
     hub = SimpleNamespace(call_repeatedly=lambda _, call, *words: calls.append((call, words)))
-    spares.follow(SimpleNamespace(pool=pool, hub=hub), 2)
+    spares.follow_hanging_attempts(SimpleNamespace(pool=pool, hub=hub), 2)
     ((call, words),) = calls
     call(*words)
     assert pool.num_processes == after

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
-from blockworker.copy.digests import DigestFile, digest, digest_size
+from blockworker.copy.digests import DigestFile, chunk_digest, digest_size
 from blockworker.host.roots import Root
 from blockworker.records import journal
 from blockworker.targets.opening import find_member, open_member
@@ -128,7 +128,7 @@ def test_nothing_is_written_after_an_abort_or_for_another_uuid(site, member):
 
 
 def test_nothing_is_written_once_a_decision_is_noted_although_the_files_are_still_there(site, member):
-    with journal.locked(site.roots, Root(str(site.backup)), "R") as noted:
+    with journal.locked_open_journal(site.roots, Root(str(site.backup)), "R") as noted:
         noted.decide("commit", 1)
     with pytest.raises(JobFailed, match="already decided"):
         StagedTarget.take(site.roots, member, 2)
@@ -176,7 +176,7 @@ def test_digests_end_exactly_and_zeros_are_holes(site, tmp_path):
     path.touch()
     os.truncate(path, digest_size(size))
     file = DigestFile(os.open(path, os.O_RDWR), size, label="digests", fresh=True)
-    value = digest(memoryview(b"A" * MIB))
+    value = chunk_digest(memoryview(b"A" * MIB))
     file.zero(0, 5000)
     file.put(5000, value)
     file.flush()

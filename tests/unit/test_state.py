@@ -39,7 +39,7 @@ def config(tmp_path):
 
 
 def write_device(config):
-    with devices.take(Roots(config), RECORD.identity) as held:
+    with devices.take_device_lock(Roots(config), RECORD.identity) as held:
         held.write(RECORD)
 
 
@@ -49,7 +49,7 @@ def carry_over(config):
 
 
 def jobs_of(config):
-    return [record.left_by for record in devices.undefined(Roots(config))]
+    return [record.left_by for record in devices.undefined_devices(Roots(config))]
 
 
 def test_the_highest_decision_of_a_host_without_write_roots_is_kept(config):
@@ -97,7 +97,7 @@ def test_where_the_note_of_what_was_carried_over_is_damaged_it_is_looked_for_onc
 
 
 def test_the_number_of_a_record_without_a_registry_is_never_lowered(config):
-    state.write_record(state.place_of(config), "highest.json", b'{"incarnation": "", "number": 7}')
+    state.write_record(state.state_directory_of(config), "highest.json", b'{"incarnation": "", "number": 7}')
     Highest(config).raise_to("here", 3)
     assert (Highest(config).incarnation, Highest(config).number) == ("here", 7)
 
@@ -121,17 +121,17 @@ def waiting(act, kind):
 
 
 def test_two_processes_that_change_one_record_lose_nothing_of_each_other(config):
-    place = state.place_of(config)
-    with ExitStack() as stack, state.changing(place, owed.NAME):
-        stack.enter_context(waiting(lambda: owed.note(config, "/one", "R", 1), "FLOCK"))
+    place = state.state_directory_of(config)
+    with ExitStack() as stack, state.locked_record(place, owed.NAME):
+        stack.enter_context(waiting(lambda: owed.note_owed_abort(config, "/one", "R", 1), "FLOCK"))
         state.write_record(place, owed.NAME, b'{"version": 1, "owed": {"/two": {"Q": 2}}}')
-    assert owed.read(config) == {"/one": {"R": 1}, "/two": {"Q": 2}}
+    assert owed.read_owed_aborts(config) == {"/one": {"R": 1}, "/two": {"Q": 2}}
 
 
 def test_two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it(config):
     """On a path: whoever waits where nobody sees it keeps others from being served."""
     one, other = SharedHighest(config), SharedHighest(config)
-    with ExitStack() as stack, state.changing(state.place_of(config), "highest.json"):
+    with ExitStack() as stack, state.locked_record(state.state_directory_of(config), "highest.json"):
         pid = stack.enter_context(waiting(lambda: one.raise_to("here", 3), "FLOCK"))
         assert [call.path for call in path_calls(pid)] == [f"{config.state}/highest.json.lock"]
         Highest(config).raise_to("here", 5)
@@ -210,17 +210,17 @@ def test_without_a_state_directory_records_are_found_whatever_the_order_of_the_r
     turned = replace(plain, write_roots=plain.write_roots[::-1])
     assert Highest(turned).number == 7
     assert jobs_of(turned) == ["R.a"]
-    devices.clear(Roots(turned), "/dev/vg/a")
+    devices.clear_device_record(Roots(turned), "/dev/vg/a")
     assert jobs_of(turned) == jobs_of(plain) == []
 
 
 def test_a_record_that_another_process_has_is_not_carried_over_under_it(config):
     earlier = replace(config, state="")
     write_device(earlier)
-    with devices.take(Roots(earlier), RECORD.identity):
+    with devices.take_device_lock(Roots(earlier), RECORD.identity):
         carry_over(config)
         with pytest.raises(devices.LockBusy):
-            devices.take(Roots(config), RECORD.identity, patience=0)
+            devices.take_device_lock(Roots(config), RECORD.identity, patience=0)
         assert jobs_of(config) == ["R.a"]
     carry_over(config)
     assert jobs_of(replace(config, write_roots=())) == ["R.a"]
@@ -256,20 +256,25 @@ def test_the_directory_is_private_and_made_where_its_parent_allows_it(config, tm
         state.make_directory(replace(config, state=str(tmp_path / "file" / "h")))
     monkeypatch.setattr(configs, "STATE", str(tmp_path / "lib"))
     default = replace(config, state=configs.default_state(Host("h")))
-    assert state.place_of(default).path == f"{config.write_roots[0]}/.blockjobs"  # a service manager would make it
+    assert (
+        state.state_directory_of(default).path == f"{config.write_roots[0]}/.blockjobs"
+    )  # a service manager would make it
     (tmp_path / "lib").mkdir()
     state.make_directory(default)
     assert os.stat(tmp_path / "lib" / "h").st_mode & 0o777 == 0o700
-    assert state.place_of(default).path == default.state
+    assert state.state_directory_of(default).path == default.state
 
 
 def test_host_toml_names_it_or_leaves_it_to_the_default(tmp_path):
     path = tmp_path / "host.toml"
     keys = 'name = "web1"\nread-roots = []\nwrite-roots = []\n'
     path.write_text(keys)
-    assert configs.load(path).state == "/var/lib/blockjobs/web1"
+    assert configs.load_host_config(path).state == "/var/lib/blockjobs/web1"
     path.write_text(keys + 'state = "/srv/state/"\nmust-be-mounted = true\n')
-    assert (configs.load(path).state, configs.load(path).must_be_mounted) == ("/srv/state", True)
+    assert (configs.load_host_config(path).state, configs.load_host_config(path).must_be_mounted) == (
+        "/srv/state",
+        True,
+    )
 
 
 def test_a_record_lies_behind_no_symlink(config, tmp_path):
@@ -284,7 +289,7 @@ def test_a_record_lies_behind_no_symlink(config, tmp_path):
 def test_a_record_is_no_symlink_and_neither_is_its_spare(config, tmp_path, name):
     precious = tmp_path / "precious"
     precious.write_text("{}")
-    place = state.place_of(config)
+    place = state.state_directory_of(config)
     os.close(place.open(make=True))
     os.symlink(precious, f"{place.path}/{name}")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from blockjobs.model.states import ACCEPTS, MOVES, STARTED, TERMINAL, Status, Verb, accepting, sources
+from blockjobs.model.states import (
+    ACCEPTS,
+    MOVES,
+    STARTED,
+    TERMINAL,
+    Status,
+    Verb,
+    statuses_accepting,
+    statuses_leading_to,
+)
 
 STATUSES = [
     "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting",
@@ -64,12 +73,12 @@ def test_the_tables_have_a_row_for_everything():
 @pytest.mark.parametrize("to", Status)
 def test_sources_is_the_table_read_by_columns(to):
     column = STATUSES.index(to)
-    assert sources(to) == [status for status in STATUSES if JOB_STT[status][column] == "1"]
+    assert statuses_leading_to(to) == [status for status in STATUSES if JOB_STT[status][column] == "1"]
 
 
 @pytest.mark.parametrize("verb", Verb)
 def test_accepting_is_a_row_of_the_verbs(verb):
-    assert set(accepting(verb)) == ACCEPTS[verb]
+    assert set(statuses_accepting(verb)) == ACCEPTS[verb]
 
 
 def reachable(status, *, without=frozenset()):

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from blockjobs.cli import supervise
-from blockjobs.cli.guard import living
+from blockjobs.cli.guard import living_process_groups
 from blockjobs.cli.supervise import Program, Supervisor
 
 DEADLINE = 10.0  # seconds for anything here to happen; it takes far less
@@ -154,5 +154,5 @@ def test_nothing_is_left_when_the_supervisor_itself_is_killed(place):
             assert time.monotonic() < deadline
         process.kill()
         assert process.stdout.read() == b""  # nobody else holds its output open
-        while living() & {deaf, plain, guard}:
+        while living_process_groups() & {deaf, plain, guard}:
             assert time.monotonic() < deadline

@@ -77,7 +77,7 @@ def test_what_was_committed_is_published_not_removed(site):
     site.image(b"content")
     member = site.prepared(site.spec())
     root = site.roots.root_of(str(site.backup), write=True)
-    with journal.held(site.roots, root, "R") as here:
+    with journal.locked_journal(site.roots, root, "R") as here:
         here.decide("commit", 7)
     assert sweep(site) == [("R.journal", "published")]
     assert (site.backup / "R" / member.name).read_bytes() == b"content"
@@ -89,7 +89,7 @@ def prepared_beneath_two_roots(site):
     both = replace(site, cuts=True)
     both.image(b"content")
     first = both.prepared(both.spec())
-    target = volumespec.parse(f"web1:{both.images}/data.img")
+    target = volumespec.parse_volume(f"web1:{both.images}/data.img")
     both.prepared(both.spec("R.data", target=target, target_base=str(both.images)))
     return both, first
 
@@ -117,7 +117,7 @@ def test_what_was_committed_and_has_no_name_stays(site):
     site.image()
     site.prepared(site.spec())
     root = site.roots.root_of(str(site.backup), write=True)
-    with journal.held(site.roots, root, "R") as here:
+    with journal.locked_journal(site.roots, root, "R") as here:
         here.decide("commit", 7)
     (site.backup / "R" / "root.img").write_text("foreign")
     before = site.tree()

@@ -51,8 +51,8 @@ def of_a_device(site: Any, place: Path, stack: ExitStack) -> tuple[Target, Behin
     root = (str(site.backup),)
     roots = Roots(HostConfig(name="web1", read_roots=root, write_roots=root, allow_in_place=True, devices=(device,)))
     spec = JobSpec(
-        id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("web1:/s"), offset=MIB,
-        target=volumespec.parse({"driver": "host_device", "host": "web1", "filename": device}), in_place=True,
+        id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume("web1:/s"), offset=MIB,
+        target=volumespec.parse_volume({"driver": "host_device", "host": "web1", "filename": device}), in_place=True,
     )  # fmt: skip
     inplace.open_target(roots, spec, size=SIZE, source=Identity("none", size=SIZE), wanted=lambda: True)
     target = DeviceTarget.take(roots, spec, 1)
@@ -64,7 +64,7 @@ def of_a_format(site: Any, _: Path, stack: ExitStack) -> tuple[Target, Behind]:
     if not (shutil.which("qemu-nbd") and shutil.which("qemu-img")):
         pytest.skip("qemu-utils is not installed: `make tools` as root")
     site.image(b"A" * (SIZE - 512))
-    spec = replace(site.spec(), target=volumespec.parse({
+    spec = replace(site.spec(), target=volumespec.parse_volume({
         "driver": "qcow2", "host": "web1", "file": {"driver": "file", "filename": f"{site.backup}/R/root.qcow2"},
     }))  # fmt: skip
     member = open_member(site.roots, spec, size=SIZE - 512)  # its image is of whole clusters: larger

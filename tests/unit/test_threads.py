@@ -34,7 +34,7 @@ from blockworker.steps.desk import Desk
 from blockworker.steps.forker import Forker
 from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable
-from blockworker.system.threads import SOFTWARE, vital
+from blockworker.system.threads import SOFTWARE, vital_thread
 from blockworker.watch.heartbeat import Heartbeat
 from blockworker.watch.watcher import Watcher
 
@@ -42,8 +42,8 @@ DEADLINE = 20.0  # seconds; long, for machines that are busy
 HOST = Host("a")
 CONFIG = HostConfig(name=HOST, read_roots=(), write_roots=())
 SPEC = JobSpec(
-    id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("a:/s"),
-    target=volumespec.parse("a:/t"),
+    id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse_volume("a:/s"),
+    target=volumespec.parse_volume("a:/t"),
 )  # fmt: skip
 Call = Callable[..., Any]
 
@@ -238,7 +238,7 @@ def test_errands_for_which_no_thread_could_be_made_are_done_once_one_can_be(monk
         if not refused:
             refused.append(name)
             raise RuntimeError("can't start new thread")
-        return vital(target, name)
+        return vital_thread(target, name)
 
     monkeypatch.setattr("blockworker.steps.lanes.vital", refuse_once)
     lanes = Lanes(Runner, str)
@@ -252,7 +252,7 @@ def test_errands_for_which_no_thread_could_be_made_are_done_once_one_can_be(monk
 def test_a_look_at_processes_that_fails_takes_nothing_from_the_event_loop_of_a_copy_worker():
     calls: list[Any] = []
     hub = SimpleNamespace(call_repeatedly=lambda seconds, call, *words: calls.append((seconds, call, words)))
-    spares.follow(SimpleNamespace(pool=None, hub=hub), 2)
+    spares.follow_hanging_attempts(SimpleNamespace(pool=None, hub=hub), 2)
     ((_, call, words),) = calls
     call(*words)
     call(*words)

@@ -114,7 +114,7 @@ def test_the_waits_for_the_disk_do_not_grow_with_the_members_of_a_batch(site, mo
 def test_the_registry_is_asked_once_and_behind_the_locks_of_all(tmp_path, site_at):
     site = site_at(tmp_path / "host", cuts=True)  # with two write roots
     site.image(b"A" * 4096)
-    target = volumespec.parse(f"web1:{site.images}/R/b.img")
+    target = volumespec.parse_volume(f"web1:{site.images}/R/b.img")
     specs = [site.spec("R.a", "R/a.img"), site.spec("R.b", target=target, target_base=str(site.images))]
     asked = []
 
@@ -138,7 +138,7 @@ def test_a_lock_that_is_busy_is_waited_for_once(site, monkeypatch):
         waits.append(1)
         raise LockBusy("it is worked on")
 
-    monkeypatch.setattr(journal, "held", held)
+    monkeypatch.setattr(journal, "locked_journal", held)
     assert all(isinstance(end, LockBusy) for end in open_together(site, specs))
     assert len(waits) == 1
 
@@ -152,7 +152,7 @@ def test_a_refused_member_takes_nothing_from_the_others_of_its_batch(site, monke
     refused, *others = open_together(site, specs)
     assert refused.errno == errno.EBUSY
     assert [member.job for member in others] == ["R.j1", "R.j2"]
-    with journal.held(site.roots, Root(str(site.backup)), "R") as held:
+    with journal.locked_journal(site.roots, Root(str(site.backup)), "R") as held:
         assert sorted(member.job for member in held.members()) == ["R.j1", "R.j2"]
     for spec in specs[1:]:
         settle.abort_job(site.roots, spec, 7, opened=True)

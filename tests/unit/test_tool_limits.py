@@ -24,7 +24,7 @@ from blockworker.system.cage import kernel_cage
 from blockworker.system.cage.limits import MEMORY, ToolPatience
 from blockworker.system.cage.tool import run_tool
 from blockworker.volumes import open_source
-from blockworker.volumes.export import Export, handed
+from blockworker.volumes.export import Export, duplicate_for_export
 from blockworker.volumes.nbd import NbdError
 from blockworker.volumes.qemuimg import ImageTool, path_of
 
@@ -50,7 +50,7 @@ def sleepers() -> list[psutil.Process]:
 
 @contextmanager
 def exported(path, **more):
-    fd = handed(os.open(path, os.O_RDWR))
+    fd = duplicate_for_export(os.open(path, os.O_RDWR))
     try:
         node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}
         export = Export(node, {fd: str(path)}, writable=True, patience=SHORT, answer=SHORT.answer, **more)
@@ -97,7 +97,7 @@ def test_a_server_that_is_only_slow_is_no_broken_one(image):
 def test_a_source_that_does_not_answer_is_named(site, image, monkeypatch):
     path = site.images / "disk.qcow2"
     image.rename(path)
-    volume = volumespec.parse(
+    volume = volumespec.parse_volume(
         {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
     ).volume  # fmt: skip
     source = open_source(volume, site.roots, answer=SHORT.answer)
@@ -112,7 +112,7 @@ def test_a_source_that_does_not_answer_is_named(site, image, monkeypatch):
 
 def test_a_server_that_never_says_a_word_is_killed(image, program):
     program("qemu-nbd", "exec sleep 1000")
-    fd = handed(os.open(image, os.O_RDONLY))
+    fd = duplicate_for_export(os.open(image, os.O_RDONLY))
     files = len(os.listdir("/proc/self/fd"))
     try:
         with pytest.raises(JobFailed, match=f"^{image}: the server did not answer in time"):

@@ -70,9 +70,9 @@ def test_up_may_allow_devices_to_be_written_and_adds_to_those_it_knows(tmp_path)
 
 def test_a_second_up_is_refused_and_told_who_runs(tmp_path):
     refused = pytest.raises(Refused, match=rf"another .* runs in .* \(process {os.getpid()}\)")
-    with up.owned(tmp_path), refused, up.owned(tmp_path):
+    with up.locked_directory(tmp_path), refused, up.locked_directory(tmp_path):
         pass
-    with up.owned(tmp_path):
+    with up.locked_directory(tmp_path):
         pass
 
 
@@ -81,7 +81,7 @@ HEIR = "import os, sys, time; print(flush=True); sys.stdin.read(); os._exit(0)"
 
 def test_what_a_killed_up_left_is_waited_for(tmp_path):
     lock = os.open(tmp_path / "up.lock", os.O_RDWR | os.O_CREAT)
-    assert up._locked(lock)
+    assert up._try_lock(lock)
     os.write(lock, b"4194304")  # no process has this number: the largest is one less
     with subprocess.Popen(
         [sys.executable, "-c", HEIR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lock]
@@ -89,10 +89,10 @@ def test_what_a_killed_up_left_is_waited_for(tmp_path):
         os.close(lock)
         heir.stdout.readline()
         lock = os.open(tmp_path / "up.lock", os.O_RDWR)
-        assert not up._locked(lock)
+        assert not up._try_lock(lock)
         os.close(lock)
         heir.stdin.close()
-        with up.owned(tmp_path):
+        with up.locked_directory(tmp_path):
             assert (tmp_path / "up.lock").read_text() == str(os.getpid())
 
 
@@ -106,7 +106,7 @@ def test_the_url_stands_in_the_directory_as_long_as_it_runs(tmp_path):
 def test_what_talks_is_stopped_before_what_is_talked_to(tmp_path):
     (tmp_path / "hosts").mkdir()
     hosts = local.local_hosts(("a", "b"), tmp_path)
-    waves = {program.name: program.wave for program in up.programs(tmp_path, "unix:///x", hosts, 2, 5555)}
+    waves = {program.name: program.wave for program in up.local_programs(tmp_path, "unix:///x", hosts, 2, 5555)}
     order = ["copy@a", "copy@b", "steps@a", "steps@b", "finalizer", "coordinator", "flower"]
     assert sorted(waves, key=lambda name: (waves[name], name)) == order
     assert max(waves.values()) < up.SERVER

@@ -9,9 +9,9 @@ import pytest
 from blockjobs.model import ids
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Count as Counted
-from blockjobs.model.policies import Verdict, verdict
+from blockjobs.model.policies import Verdict, run_verdict
 from blockjobs.model.runs import check_together
-from blockjobs.model.verifications import PublishedImage, in_words, plan, store_of
+from blockjobs.model.verifications import PublishedImage, in_words, plan_verification, store_of
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 RUN = "verify-20261122T103000Z"
@@ -23,7 +23,7 @@ def image(job: str, *, run: str = NIGHT, host: str = "web1", path: str = "") -> 
 
 
 def test_every_image_is_a_transaction_of_its_own_that_writes_nothing():
-    made = plan([image("root"), image("data", host="db1")], NOW, speed=5)
+    made = plan_verification([image("root"), image("data", host="db1")], NOW, speed=5)
     check_together(made.jobs)
     assert (made.run, made.name, made.grouped) == (RUN, "verify", False)
     assert [len(members) for members in made.transactions] == [1, 1]
@@ -48,18 +48,18 @@ NAMES = {
 
 @pytest.mark.parametrize(("images", "names"), NAMES.values(), ids=NAMES)
 def test_each_has_a_name_that_says_what_it_is_of(images, names):
-    made = plan(images, NOW)
+    made = plan_verification(images, NOW)
     assert [job.id for job in made.jobs] == [f"{RUN}.{name}" for name in names]
     assert all(len(job.id) <= ids.LONGEST for job in made.jobs)
 
 
 def test_what_cannot_be_read_is_left_out_by_name_and_keeps_the_run_from_success():
-    made = plan([image("root")], NOW, without=[(image("data", host="db1"), "host 'db1' is down")])
+    made = plan_verification([image("root")], NOW, without=[(image("data", host="db1"), "host 'db1' is down")])
     (skipped,) = made.fields.skipped
     assert (skipped.host, skipped.jobs, skipped.why) == ("db1", ("data",), "host 'db1' is down")
     counts = {"": Counted(jobs=1, bad=0, skipped=1)}
-    assert verdict(counts, made.fields.policies) is Verdict.FAILED
-    assert plan([image("root")], NOW).fields.policies == {}
+    assert run_verdict(counts, made.fields.policies) is Verdict.FAILED
+    assert plan_verification([image("root")], NOW).fields.policies == {}
 
 
 @pytest.mark.parametrize(

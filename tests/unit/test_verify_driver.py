@@ -16,7 +16,7 @@ from blockjobs.model.restores import FORCE
 from blockjobs.model.volumespec import InjectedError
 from blockworker import drivers
 from blockworker.copy.checked_source import CheckedSource, Tolerate
-from blockworker.copy.digests import ZERO, digest
+from blockworker.copy.digests import ZERO, chunk_digest
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.verify import Comparing
 from blockworker.targets.settle import commit_member
@@ -39,10 +39,10 @@ def published(site):
 
 def opened(site, path, **changes):
     spec = site.spec(
-        "V.root", type="verify", source=volumespec.parse(f"web1:{path}"),
-        target=volumespec.parse({"host": "web1", "driver": "null-co"}),
+        "V.root", type="verify", source=volumespec.parse_volume(f"web1:{path}"),
+        target=volumespec.parse_volume({"host": "web1", "driver": "null-co"}),
     )  # fmt: skip
-    return drivers.find("verify", "web1").open(site.roots, replace(spec, **changes), lambda: True)
+    return drivers.find_driver("verify", "web1").open(site.roots, replace(spec, **changes), lambda: True)
 
 
 def refused(site, path, **changes):
@@ -84,12 +84,12 @@ def test_a_plain_file_below_a_write_root_is_refused(site, published):
 
 
 def test_it_copies_nothing_anywhere(site, published):
-    into = volumespec.parse(f"web1:{site.backup}/copy.img")
+    into = volumespec.parse_volume(f"web1:{site.backup}/copy.img")
     assert "nothing but null-co was expected" in refused(site, published, target=into).text
     debug = {"host": "web1", "driver": "blkdebug", "image": {"driver": "null-co"}}
-    assert "nothing but null-co was expected" in refused(site, published, target=volumespec.parse(debug)).text
+    assert "nothing but null-co was expected" in refused(site, published, target=volumespec.parse_volume(debug)).text
     assert "nothing but null-co was expected" in refused(site, published, in_place=True).text
-    nothing = volumespec.parse({"host": "web1", "driver": "null-co"})
+    nothing = volumespec.parse_volume({"host": "web1", "driver": "null-co"})
     assert "the file of a published image was expected" in refused(site, published, source=nothing).text
 
 
@@ -111,8 +111,10 @@ def test_without_digests_or_with_others_there_is_nothing_to_compare_with(site, p
     commit_member(site.roots, site.prepared(spec), 1)
     failed = refused(site, site.backup / "S/root.img")
     assert "was copied with 'digests: false': there is nothing to verify it with" in failed.text
-    restore = site.spec("B.root", "back.img", type="restore", source=volumespec.parse(f"web1:{site.backup}/S/root.img"))
-    driver = drivers.find("restore", "web1")
+    restore = site.spec(
+        "B.root", "back.img", type="restore", source=volumespec.parse_volume(f"web1:{site.backup}/S/root.img")
+    )
+    driver = drivers.find_driver("restore", "web1")
     with pytest.raises(JobFailed, match="only `--force` restores what cannot be checked"):
         driver.source(site.roots, restore)
     driver.source(site.roots, replace(restore, options={FORCE: True})).close()
@@ -127,7 +129,7 @@ def compared(path, content, *, done=(), bad=()):
     ``bad``: where it cannot be read.
     """
     chunks = [content[at : at + MIB] for at in range(0, len(content), MIB)]
-    values = b"".join(digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
+    values = b"".join(chunk_digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
     errors = tuple(InjectedError(iotype="read", errno=errno.EIO, sector=at // 512) for at in bad)
     image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), errors)
     kept = proven(values)

@@ -20,7 +20,7 @@ def opened(site):
     sources = []
 
     def open_it(**keys):
-        source = open_source(volumespec.parse({"host": "web1", **keys}).volume, site.roots)
+        source = open_source(volumespec.parse_volume({"host": "web1", **keys}).volume, site.roots)
         sources.append(source)
         return source
 
@@ -130,7 +130,7 @@ def test_a_bad_sector_in_a_hole_has_to_be_read(site, opened):
 
 def test_a_debugged_target_fails_by_kind_of_request():
     rules = [{"iotype": "write-zeroes", "errno": 28}, {"iotype": "flush", "errno": 5}]
-    volume = volumespec.parse(
+    volume = volumespec.parse_volume(
         {"host": "h", "driver": "blkdebug", "image": {"driver": "null-co"}, "inject-error": rules}
     ).volume
     target = filter_target(volume, NullTarget(MIB))

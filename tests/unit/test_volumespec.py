@@ -20,33 +20,41 @@ from blockjobs.model.volumespec import (
     HostedVolume,
     InjectedError,
     NullVolume,
-    bottom,
-    parse,
-    path,
+    bottom_volume,
+    parse_volume,
     to_dict,
+    volume_path,
 )
 
 FILE = {"driver": "file", "filename": "/srv/a.img"}
 
 
 def test_the_short_form_is_a_file_on_a_host():
-    assert parse("web1:/srv/a.img") == HostedVolume("web1", FileVolume("/srv/a.img")) == parse({"host": "web1", **FILE})
-    assert parse("/srv/a.img", default_host="web1") == parse("web1:/srv/a.img")
-    assert parse("web2:/srv/a.img", default_host="web1").host == "web2"
-    assert parse("web1:/srv/a:b.img").text == "web1:/srv/a:b.img"
+    assert (
+        parse_volume("web1:/srv/a.img")
+        == HostedVolume("web1", FileVolume("/srv/a.img"))
+        == parse_volume({"host": "web1", **FILE})
+    )
+    assert parse_volume("/srv/a.img", default_host="web1") == parse_volume("web1:/srv/a.img")
+    assert parse_volume("web2:/srv/a.img", default_host="web1").host == "web2"
+    assert parse_volume("web1:/srv/a:b.img").text == "web1:/srv/a:b.img"
 
 
 def test_the_issues_own_example_is_understood():
     rule = {"event": "none", "iotype": "read", "errno": 5, "sector": 88064, "once": False}
-    volume = parse({"driver": "blkdebug", "host": "db1", "image": FILE, "inject-error": [rule]}).volume
+    volume = parse_volume({"driver": "blkdebug", "host": "db1", "image": FILE, "inject-error": [rule]}).volume
     assert volume == DebugVolume(FileVolume("/srv/a.img"), (InjectedError("none", "read", 5, 88064, once=False),))
-    assert (bottom(volume), path(volume)) == (FileVolume("/srv/a.img"), "/srv/a.img")
+    assert (bottom_volume(volume), volume_path(volume)) == (FileVolume("/srv/a.img"), "/srv/a.img")
 
 
 def test_what_is_left_out_is_qemus_default():
-    assert parse({"driver": "null-co"}, default_host="h").volume == NullVolume(1 << 30, read_zeroes=False, latency_ns=0)
-    assert path(NullVolume()) is None
-    debug = parse({"driver": "blkdebug", "image": {"driver": "null-co"}, "inject-error": [{}]}, default_host="h").volume
+    assert parse_volume({"driver": "null-co"}, default_host="h").volume == NullVolume(
+        1 << 30, read_zeroes=False, latency_ns=0
+    )
+    assert volume_path(NullVolume()) is None
+    debug = parse_volume(
+        {"driver": "blkdebug", "image": {"driver": "null-co"}, "inject-error": [{}]}, default_host="h"
+    ).volume
     assert debug.inject_error == (InjectedError("none", None, 5, None, once=False),)
 
 
@@ -80,7 +88,7 @@ volumes = st.recursive(
 
 @given(volumes.map(lambda volume: HostedVolume("web1", volume)))
 def test_what_is_stored_is_read_back(hosted):
-    assert parse(to_dict(hosted)) == hosted
+    assert parse_volume(to_dict(hosted)) == hosted
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_what_is_stored_is_read_back(hosted):
 )  # fmt: skip
 def test_these_are_refused_and_the_line_says_why(value, wrong):
     with pytest.raises(BadInput) as refused:
-        parse(value)
+        parse_volume(value)
     assert str(refused.value) == wrong
 
 
@@ -155,20 +163,20 @@ def test_these_are_refused_and_the_line_says_why(value, wrong):
 )
 def test_a_rule_of_blkdebug_is_refused_in_qemus_words(rule, wrong):
     with pytest.raises(BadInput) as refused:
-        parse({"host": "h", "driver": "blkdebug", "image": FILE, "inject-error": [rule]})
+        parse_volume({"host": "h", "driver": "blkdebug", "image": FILE, "inject-error": [rule]})
     assert str(refused.value) == wrong
 
 
 @pytest.mark.parametrize("text", ["/" + "a" * 256, "/" + "é" * 128, "/" + "/".join(["a" * 200] * 21)], ids=len)
 def test_a_path_that_no_file_system_takes_is_refused(text):
     with pytest.raises(BadInput, match="is too long: at most 255 bytes a part and 4095 in all were expected"):
-        parse(f"web1:{text}")
+        parse_volume(f"web1:{text}")
 
 
 @given(st.text() | st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.lists(st.integers())))
 def test_whatever_is_written_is_understood_or_refused(value):
     try:
-        parsed = parse(value, default_host="h")
+        parsed = parse_volume(value, default_host="h")
     except BadInput:
         return
-    assert parse(to_dict(parsed)) == parsed
+    assert parse_volume(to_dict(parsed)) == parsed

@@ -41,7 +41,7 @@ def test_a_daemon_serves_after_its_first_whole_turn_and_lives_with_each_one(syst
         if turns.__length_hint__() == 0:
             stop.set()
 
-    loop.run("test", once, stop)
+    loop.run_daemon("test", once, stop)
     assert [systemd.recv(64).decode() for _ in range(4)] == ["WATCHDOG=1", "READY=1", "WATCHDOG=1", "WATCHDOG=1"]
 
 
@@ -52,7 +52,7 @@ def test_an_error_that_nobody_expected_ends_a_turn_and_not_the_daemon():
         stop.set()
         raise RuntimeError("a bug")
 
-    loop.run("test", once, stop)
+    loop.run_daemon("test", once, stop)
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "/nonexistent/socket", "@nobody-listens-here"])

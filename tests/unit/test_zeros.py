@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockjobs.model import volumespec
-from blockworker.copy.digests import ZERO, digest
+from blockworker.copy.digests import ZERO, chunk_digest
 from blockworker.copy.engine import Copy
-from blockworker.copy.ledger import Ledger, scratch
+from blockworker.copy.ledger import Ledger, scratch_digest_file
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
 from blockworker.copy.zeros import BLOCK, split_zeros, whole_blocks
@@ -92,7 +92,7 @@ def sprinkled(site, size=16 * MIB, at=(5 * MIB + 3 * BLOCK,), length=BLOCK):
 
 
 def image_target(site, form, **words):
-    spec = site.spec(target=volumespec.parse({"host": "web1", "driver": form, "file": {
+    spec = site.spec(target=volumespec.parse_volume({"host": "web1", "driver": form, "file": {
         "driver": "file", "filename": f"{site.backup}/R/root.{form}"}}), **words)  # fmt: skip
     staged = StagedTarget.take(site.roots, site.opened(spec), 1)
     target = FormatTarget(spec.target.volume, staged, site.roots, compress=spec.compress)
@@ -116,7 +116,7 @@ def test_what_is_mostly_zeros_takes_the_room_of_its_data(site, at, room):
         assert (copy.bytes_read, copy.bytes_written, copy.bytes_zero) == (16 * MIB, room, 16 * MIB - room)
         for index in range(16):
             chunk = memoryview(content)[index * MIB : (index + 1) * MIB]
-            assert staged.digests.get(index) == (digest(chunk) if any(chunk) else ZERO)
+            assert staged.digests.get(index) == (chunk_digest(chunk) if any(chunk) else ZERO)
 
 
 @needs_qemu
@@ -162,7 +162,7 @@ def test_a_pass_of_a_mirror_writes_only_the_blocks_that_hold_anything(site):
     site.image(b"x" * 4 * MIB)
     content = sprinkled(site, size=4 * MIB, at=(MIB + 5 * BLOCK,))
     staged = StagedTarget.take(site.roots, site.opened(site.spec()), 1)
-    ledger, woken = Ledger(scratch(4 * MIB), 4 * MIB), threading.Event()
+    ledger, woken = Ledger(scratch_digest_file(4 * MIB), 4 * MIB), threading.Event()
     with closing(open_source(site.spec().source.volume, site.roots)) as source, closing(staged):
         staged.pwrite(memoryview(b"x" * 4 * MIB), 0)  # what an earlier pass has written
         finished(
@@ -264,7 +264,7 @@ def test_an_empty_image_of_terabytes_is_no_work_and_can_be_written_to(site, form
 @pytest.mark.parametrize("known", [True, False], ids=["known", "known in part"])
 def test_a_pass_over_terabytes_of_holes_looks_at_none_of_them(known):
     size = 15 * TIB
-    ledger = Ledger(scratch(size), size)
+    ledger = Ledger(scratch_digest_file(size), size)
     ledger.zero(0, size // MIB)
     if not known:
         ledger.forget(1234, 1235)
@@ -285,7 +285,7 @@ def test_an_image_that_was_written_before_becomes_zeros_where_its_source_is(site
     target.close()
     again = StagedTarget.take(site.roots, staged.member, 2)
     assert not again.fresh
-    volume = volumespec.parse({"host": "web1", "driver": form, "file": {
+    volume = volumespec.parse_volume({"host": "web1", "driver": form, "file": {
         "driver": "file", "filename": f"{site.backup}/R/root.{form}"}}).volume  # fmt: skip
     second = FormatTarget(volume, again, site.roots, compress=False)
     with closing(open_source(site.spec().source.volume, site.roots)) as source, closing(second):

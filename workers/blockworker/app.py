@@ -23,7 +23,7 @@ from blockjobs.broker.tasks import (
     PULSE_TASK,
     QUESTION_TASK,
     STEP_TASK,
-    configure,
+    configure_celery,
     copy_queue,
     send_pulse,
     steps_queue,
@@ -31,7 +31,7 @@ from blockjobs.broker.tasks import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.process.watchdog import report_alive, report_interval, report_ready
-from blockjobs.registry.connection import connect, line
+from blockjobs.registry.connection import connect_client, connect_control_line
 from blockjobs.registry.doors import HostRegistry
 from blockworker import drivers
 from blockworker.attempt import attempt, control, deaths, farewell, spares
@@ -44,8 +44,8 @@ from blockworker.steps.forker import Forker
 from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable
 from blockworker.steps.questions import redis_may_be_away
-from blockworker.steps.work import serve as serve_errands
-from blockworker.system.threads import vital
+from blockworker.steps.work import serve_connection as serve_errands
+from blockworker.system.threads import vital_thread
 from blockworker.watch.heartbeat import Heartbeat
 from blockworker.watch.pulse import LastTaken, Pulse
 from blockworker.watch.watcher import Watcher
@@ -62,9 +62,9 @@ LAST_ERRANDS: Final = 5.0  # seconds for errands under way to end, when the work
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
+def build_copy_app(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
     """Build the app of the copy worker. Every attempt is a process with a separate line to Redis."""
-    app, roots = _app(url, config, taken), Roots(config)
+    app, roots = _configured_app(url, config, taken), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
     def copy(task: Task[Any, Any], job: str) -> str:
@@ -77,13 +77,13 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
             with suppress(Exception):  # a dashboard is no reason to fail a copy
                 task.send_event("task-progress", retry=False, result=f"{job} on {config.name}: {text}")
 
-        client, waiting = line(url), line(url, waits=control.INTERVAL)
+        client, waiting = connect_control_line(url), connect_control_line(url, waits=control.INTERVAL)
         try:
             registry = HostRegistry(client, config.name, waiting=waiting)
             asked = f"job {job}: whether it has to wait for a path that hangs"
             if path := attempt.ask_surely(asked, lambda: registry.attempts.held_back(JobId(job)), attempt.PATIENCE):
                 return f"{job} on {config.name}: not claimed: {path} hangs"
-            how = attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
+            how = attempt.run_attempt(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
             return f"{job} on {config.name}: {how}"
         finally:
             client.close()
@@ -92,9 +92,9 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
     return app
 
 
-def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
+def build_steps_app(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
     """Build the app of the steps worker. Threads of the worker hand over work on paths, and never wait for a path."""
-    app = _app(url, config, taken)
+    app = _configured_app(url, config, taken)
 
     @app.task(name=STEP_TASK)
     def step(name: str, txn: str) -> None:
@@ -113,9 +113,9 @@ def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, tak
     return app
 
 
-def _app(url: str, config: HostConfig, taken: LastTaken) -> Celery:
+def _configured_app(url: str, config: HostConfig, taken: LastTaken) -> Celery:
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
-    configure(app, url)
+    configure_celery(app, url)
     app.task(name=PULSE_TASK)(taken.note)
     return app
 
@@ -130,7 +130,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
         return not _DRAIN[0] and spares.has_free_slot(consumer, config.slots)
 
     state.make_directory(config)
-    client = connect(url, at_most=1)
+    client = connect_client(url, at_most=1)
     registry = HostRegistry(client, config.name)
     heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), LastTaken()
     heartbeat.register()
@@ -138,28 +138,28 @@ def serve_copies(url: str, config: HostConfig) -> int:
 
     def begin(sender: Any, **_: object) -> None:
         heartbeat.start()
-        pulse = _pulse(app, registry, WorkerName.COPY, taken)
+        pulse = _worker_pulse(app, registry, WorkerName.COPY, taken)
         pulse.free, pulse.end = partial(is_free, sender), partial(spares.end_all, sender)
         pulse.start()
-        spares.follow(sender, config.slots)
+        spares.follow_hanging_attempts(sender, config.slots)
         deaths.follow_deaths(sender, registry.attempts)
         farewell.follow_end(lambda: _DRAIN[0] == 1, heartbeat.close)
 
     worker_shutting_down.connect(drain, weak=False)
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(lambda **_: heartbeat.close(), weak=False)
-    app = copying(url, config, heartbeat, taken)
-    return _serve(app, "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
+    app = build_copy_app(url, config, heartbeat, taken)
+    return _serve_queue(app, "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
     state.make_directory(config)
     # Made before any thread: the forker forks, and a program with threads should not fork.
-    forker = Forker(lambda connection: serve_errands(connection, url, config), drivers.preload)
+    forker = Forker(lambda connection: serve_errands(connection, url, config), drivers.preload_drivers)
     mounts = MountTable((*config.read_roots, *config.target_roots))
     lanes = Lanes(forker.start, mounts.point_of)
-    registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
+    registry = HostRegistry(connect_client(url, at_most=CONNECTIONS), config.name)
     highest = Highest(config)
     highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}
@@ -179,7 +179,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
         desk.start()
         heartbeat.start()
         watcher.start()
-        _pulse(app, registry, WorkerName.STEPS, taken).start()
+        _worker_pulse(app, registry, WorkerName.STEPS, taken).start()
 
     def end(**_: object) -> None:
         watcher.close()
@@ -190,11 +190,11 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    app = stepping(url, config, desk, heartbeat, taken)
-    return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
+    app = build_steps_app(url, config, desk, heartbeat, taken)
+    return _serve_queue(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 
-def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastTaken) -> Pulse:
+def _worker_pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastTaken) -> Pulse:
     def send() -> None:
         with suppress(OperationalError, OSError):  # a pulse that was not sent is not taken, as the check expects
             send_pulse(app, copy_queue(registry.host) if worker is WorkerName.COPY else steps_queue(registry.host))
@@ -202,7 +202,7 @@ def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastT
     return Pulse(taken, lambda: registry.bells.wait(registry.host, worker), send)
 
 
-def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
+def _serve_queue(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
     setup_logging.connect(lambda **_: None, weak=False)  # the caller configures logging
     worker_ready.connect(lambda **_: _report_life(), weak=False)  # after everything begun by the caller
     worker = app.Worker(
@@ -217,7 +217,7 @@ def _report_life() -> None:
     """Report to the starter of this process: ready now, and alive from now on."""
     report_ready()
     if interval := report_interval():
-        vital(lambda: _report_each(interval), "watchdog").start()
+        vital_thread(lambda: _report_each(interval), "watchdog").start()
 
 
 def _report_each(seconds: float) -> None:

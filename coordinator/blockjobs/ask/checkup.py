@@ -13,20 +13,20 @@ import redis
 
 import blockjobs
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.attention import Thresholds
-from blockjobs.model.checkup import Finding, Level, examine
-from blockjobs.model.errors import BlockjobsError, unexpected
+from blockjobs.model.checkup import Finding, Level, examine_fact
+from blockjobs.model.errors import BlockjobsError, unexpected_error_text
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.model.overdue import overdue_text
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.fitness import Fact, read_kind, read_settings
 from blockjobs.registry.glances import Glances
-from blockjobs.registry.health import Health, beyond
+from blockjobs.registry.health import Health, distance_outside_range
 from blockjobs.registry.hosts import HostView
 from blockjobs.registry.odd import Unreadable
-from blockjobs.registry.owned import unknown
+from blockjobs.registry.owned import unknown_transactions
 
 HOST_PATIENCE: Final = 3.0  # seconds for a host to check its machine; the limit for the whole answer is longer
 PATIENCE: Final = 15.0  # seconds to wait for a host's answer; a host takes at most ten
@@ -55,7 +55,7 @@ def look_alone(subject: str, what: str, look: Look) -> Iterator[Finding]:
         yield from look()
     except Exception as error:
         ours = isinstance(error, redis.RedisError | BlockjobsError)
-        why = (" ".join(str(error).split()) or type(error).__name__) if ours else unexpected(error)
+        why = (" ".join(str(error).split()) or type(error).__name__) if ours else unexpected_error_text(error)
         text = f"{what} cannot be looked at: {why}"
         yield Finding(Level.ERROR, subject, text, next(advice for kind, advice in ADVICE if isinstance(error, kind)))
 
@@ -77,21 +77,21 @@ class Checkup:
             for found in pool.map(self._one, chosen):
                 yield from found
         for name, why in self._registry.odd.found().items():
-            yield from examine("unreadable", name, {"why": why})
+            yield from examine_fact("unreadable", name, {"why": why})
 
     def _control(self) -> Iterator[tuple[str, str, Look]]:
         """The checks of the control side: subject, description, and the check."""
         client, health = self._registry.client, self._health
-        yield "redis", "its version, role and mode", lambda: _examined(read_kind(client))
-        yield "redis", "its settings", lambda: _examined(read_settings(client))
+        yield "redis", "its version, role and mode", lambda: _examine_redis_facts(read_kind(client))
+        yield "redis", "its settings", lambda: _examine_redis_facts(read_settings(client))
         yield "hosts", "what hosts tell of themselves", self._read_hosts
         yield "redis", "its memory and connections", self._server
-        yield "redis", "how long a script takes", lambda: examine("script", "redis", {"ms": health.script_takes()})
-        yield "redis", "how long a write takes", lambda: examine("write", "redis", {"ms": health.write_takes()})
-        yield "redis", "its clock", lambda: examine("clock", "redis", {"ahead": health.clock_difference()})
+        yield "redis", "how long a script takes", lambda: examine_fact("script", "redis", {"ms": health.script_takes()})
+        yield "redis", "how long a write takes", lambda: examine_fact("write", "redis", {"ms": health.write_takes()})
+        yield "redis", "its clock", lambda: examine_fact("clock", "redis", {"ahead": health.clock_difference()})
         yield (
             "registry", "its incarnation",
-            lambda: examine("registry", "registry", {"incarnation": health.incarnation()}),
+            lambda: examine_fact("registry", "registry", {"incarnation": health.incarnation()}),
         )  # fmt: skip
         for name in DOES:
             yield name, "whether it runs", partial(self._daemon, name)
@@ -107,15 +107,15 @@ class Checkup:
     def _server(self) -> Iterator[Finding]:
         here = [view for view in self._views if view.state != "left"]
         slots = sum(view.slots for view in here)
-        yield from examine("redis", "redis", self._health.server(hosts=len(here), slots=slots))
+        yield from examine_fact("redis", "redis", self._health.server(hosts=len(here), slots=slots))
 
     def _daemon(self, name: str) -> Iterator[Finding]:
         alive = self._registry.hosts.daemons()[name]
-        yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
+        yield from examine_fact("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
 
     def _aside(self, name: str) -> Iterator[Finding]:
         for item, error in self._registry.hosts.daemon_aside(name).items():
-            yield from examine("aside", name, {"daemon": name, "item": item, "error": error})
+            yield from examine_fact("aside", name, {"daemon": name, "item": item, "error": error})
 
     def _attention(self) -> Iterator[Finding]:
         limits = self._registry.attention.thresholds()
@@ -124,13 +124,13 @@ class Checkup:
 
     def _needs(self, run: RunId, limits: Thresholds) -> Iterator[Finding]:
         for need in self._registry.attention.needs(run, limits):
-            yield from examine("attention", f"run {run}", {"run": run, "text": need.text})
+            yield from examine_fact("attention", f"run {run}", {"run": run, "text": need.text})
 
     def _names(self) -> Iterator[Finding]:
         for seen in self._registry.names.all():
             text = overdue_text(seen).removeprefix(f"{seen.name}: ")
             fact = {"name": seen.name, "late": seen.is_overdue, "text": text}
-            yield from examine("overdue", f"name {seen.name}", fact)
+            yield from examine_fact("overdue", f"name {seen.name}", fact)
 
     def _read_runs(self) -> Iterator[Finding]:
         """Read the runs to record the unreadable ones; no findings."""
@@ -143,8 +143,8 @@ class Checkup:
     def _refused(self, chosen: Sequence[HostView]) -> Iterator[Finding]:
         now = self._registry.hosts.now()
         for host, (count, at) in self._registry.hosts.list_refused([view.name for view in chosen]).items():
-            fact = {"host": host, "count": count, "at": _local(at), "hours": (now - at) / 3.6e6}
-            yield from examine("refused-events", f"host {host}", fact)
+            fact = {"host": host, "count": count, "at": _local_time(at), "hours": (now - at) / 3.6e6}
+            yield from examine_fact("refused-events", f"host {host}", fact)
 
     def _one(self, view: HostView) -> list[Finding]:
         return list(look_alone(f"host {view.name}", "it", lambda: self._host(view)))
@@ -155,17 +155,17 @@ class Checkup:
             "version": str(view.facts.get("version", "")), "patience": PATIENCE, "user": "?", "skew": 0.0,
             "lost": "" if view.unreadable else self._registry.memory.doubt_hosts([view.name]),
             "unreadable": view.unreadable,
-            "since": f"since {_local(view.since)}",
+            "since": f"since {_local_time(view.since)}",
             "missing": lone_absence(view.absent), "worker": view.absent[0].worker if view.absent else "",
         }  # fmt: skip
         lacks_steps = any(absence.worker is WorkerName.STEPS for absence in view.absent)
         told = self._ask(view) if view.state == "up" or (view.absent and not lacks_steps) else {}
-        yield from examine("host", f"host {view.name}", fact | told)
+        yield from examine_fact("host", f"host {view.name}", fact | told)
         for each in view.hanging:
-            fact = {**each.to_dict(), "since": f"since {_local(each.since * 1000)}"}
-            yield from examine("hanging", f"host {view.name} path {each.path}", fact)
+            fact = {**each.to_dict(), "since": f"since {_local_time(each.since * 1000)}"}
+            yield from examine_fact("hanging", f"host {view.name} path {each.path}", fact)
         for item, error in view.aside.items():
-            yield from examine("host-aside", f"host {view.name}", {"item": item, "error": error})
+            yield from examine_fact("host-aside", f"host {view.name}", {"item": item, "error": error})
         for look in told.get("looks", ()):
             subject = f"host {view.name} {look.get('kind')} {look.get('name')}"
             yield from look_alone(subject, "it", partial(self._look_of, view.name, subject, look, told))
@@ -173,8 +173,8 @@ class Checkup:
     def _look_of(self, host: Host, subject: str, look: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Finding]:
         """Findings about one subject of a host, from the host's answer."""
         names = look.get("transactions", ())
-        unowned = {"unowned": len(unknown(self._registry.client, host, names))} if names else {}
-        yield from examine(look["kind"], subject, {**look, **unowned, "user": told["user"]})
+        unowned = {"unowned": len(unknown_transactions(self._registry.client, host, names))} if names else {}
+        yield from examine_fact(look["kind"], subject, {**look, **unowned, "user": told["user"]})
 
     def _ask(self, view: HostView) -> dict[str, Any]:
         """The host's answer, the error of its clock, and any other machines that answered under the name."""
@@ -186,7 +186,7 @@ class Checkup:
             said = self._answer(view.name, brief)
             if "clock" not in said:
                 return {"silent": True}
-            skew = beyond(float(said["clock"]), asked, self._health.now())
+            skew = distance_outside_range(float(said["clock"]), asked, self._health.now())
             machines.add(str(said["machine"]))
         told = self._answer(view.name, whole)
         if not told:
@@ -197,7 +197,7 @@ class Checkup:
     def _look(self, host: Host, at: str) -> str:
         """Have a host check itself; return the question's name."""
         what = {"ask": "probe", "looks": [{"as": at}], "patience": HOST_PATIENCE}
-        return ask(self._registry.questions, self._doorbell, host, what, patience=PATIENCE)
+        return put_question(self._registry.questions, self._doorbell, host, what, patience=PATIENCE)
 
     def _answer(self, host: Host, question: str) -> dict[str, Any]:
         """The answer; {} if late, or from an older version."""
@@ -208,11 +208,11 @@ class Checkup:
         return {}
 
 
-def _local(milliseconds: float) -> str:
+def _local_time(milliseconds: float) -> str:
     """A time since the epoch, in the time zone of this machine."""
     return f"{datetime.fromtimestamp(milliseconds / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _examined(facts: Iterable[Fact]) -> Iterator[Finding]:
+def _examine_redis_facts(facts: Iterable[Fact]) -> Iterator[Finding]:
     for kind, fact in facts:
-        yield from examine(kind, "redis", fact)
+        yield from examine_fact(kind, "redis", fact)

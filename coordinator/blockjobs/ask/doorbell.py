@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from blockjobs.broker.tasks import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.broker.tasks import COPY_TASK, QUESTION_TASK, STEP_TASK, configure_celery, copy_queue, steps_queue
 from blockjobs.model.ids import Host, JobId, TxnId
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class Doorbell:
 
     def __init__(self, url: str) -> None:
         self._app = Celery("blockjobs", set_as_current=False)
-        configure(self._app, url)
+        configure_celery(self._app, url)
         # A ring must not wait long for the broker: by default kombu tries for six seconds.
         self._app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0}
 

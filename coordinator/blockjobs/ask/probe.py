@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.registry.doors import Registry
@@ -42,10 +42,15 @@ class Probe:
         """Like a call, with HostDown as the value for a host without an answer."""
         questions = self._registry.questions
         asked = {
-            host: ask(questions, self._doorbell, host, {"ask": "probe", "looks": looks[host], "patience": patience},
-                      patience=patience)
+            host: put_question(
+                questions,
+                self._doorbell,
+                host,
+                {"ask": "probe", "looks": looks[host], "patience": patience},
+                patience=patience,
+            )
             for host in looks
-        }  # fmt: skip
+        }
         give_up = time.monotonic() + patience
         answers: dict[Host, list[dict[str, Any]] | HostDown] = {}
         for host, question in asked.items():

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model import keep
 from blockjobs.model.errors import HostDown, VolumeBusy
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.registry.doors import Registry
-from blockjobs.registry.history import keeps
+from blockjobs.registry.history import keep_rules
 from blockjobs.registry.hosts import check_host
 from blockjobs.registry.odd import STRICT
 
@@ -87,8 +87,8 @@ class PruneRequest:
             targets = [replace(target, held=False) for target in targets]
         others = history.targets((run for run in views if run.name != name and run.layered), STRICT)
         layers = frozenset((target.host, path) for target in others for path in target.layers)
-        rules = keeps((run for run in views if run.name == name), targets)
-        return keep.plan(targets, rules, after=after, layers=layers, now=self._registry.clock.now() / 1000)
+        rules = keep_rules((run for run in views if run.name == name), targets)
+        return keep.plan_pruning(targets, rules, after=after, layers=layers, now=self._registry.clock.now() / 1000)
 
     def _note(self, outcome: PruneOutcome) -> None:
         match outcome.state:
@@ -108,7 +108,7 @@ class PruneRequest:
             mine = [target for target in fate.prune if target.host == host]
             try:
                 check_host(host, known.get(host))
-                waiting[host] = list(batches(mine))
+                waiting[host] = list(prune_batches(mine))
             except HostDown as down:
                 yield from (PruneOutcome(target, "left", str(down)) for target in mine)
         needed: set[tuple[str, str]] = set()  # the layers below targets that were left
@@ -155,7 +155,7 @@ class PruneRequest:
             }  # fmt: skip
             # A late host finds no permit, so a short patience of the asker need not shorten the time of the host.
             what = {"ask": "prune", "targets": targets, "patience": max(self._patience, PATIENCE)}
-            asked.question = ask(
+            asked.question = put_question(
                 questions, self._doorbell, host, what, patience=self._patience, changes=not dry
             )  # fmt: skip
         return asked
@@ -193,7 +193,7 @@ class Asked:
             yield PruneOutcome(target, answer["state"], answer.get("text", ""))
 
 
-def batches(targets: Sequence[PublishedTarget]) -> Iterator[Sequence[PublishedTarget]]:
+def prune_batches(targets: Sequence[PublishedTarget]) -> Iterator[Sequence[PublishedTarget]]:
     """Batches in order, and never a target together with its layer: a target left in place protects the layer."""
     batch: list[PublishedTarget] = []
     for target in targets:
@@ -205,7 +205,7 @@ def batches(targets: Sequence[PublishedTarget]) -> Iterator[Sequence[PublishedTa
         yield batch
 
 
-def told(outcomes: Iterable[PruneOutcome]) -> str:
+def prune_summary(outcomes: Iterable[PruneOutcome]) -> str:
     """``2 pruned, 1 left``."""
     counts: dict[str, int] = {}
     for outcome in outcomes:

@@ -16,7 +16,7 @@ from blockjobs.registry.questions import Questions
 SPARE: Final = 10.0  # seconds that a question stays in the registry beyond the asker's patience
 
 
-def ask(
+def put_question(
     questions: Questions, doorbell: Doorbell, host: Host, what: Mapping[str, Any], *, patience: float,
     changes: bool = False,
 ) -> str:  # fmt: skip

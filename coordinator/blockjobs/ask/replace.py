@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.registry.doors import Registry
@@ -30,7 +30,7 @@ class Replace:
                 yield host, str(down)
                 continue
             what = {"ask": "replace", "gone": gone}
-            asked[host] = ask(
+            asked[host] = put_question(
                 self._registry.questions, self._doorbell, host, what, patience=self._patience, changes=True
             )  # fmt: skip
         give_up = time.monotonic() + self._patience

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.errors import BadInput, HostDown, Refused
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import PublishedTarget
@@ -171,7 +171,7 @@ class Rescan:
         turn.root = root
         what = {"ask": "rescan", "root": root, "after": after, "patience": self._patience}
         questions = self._registry.questions
-        turn.question = ask(questions, self._doorbell, turn.host, what, patience=self._patience)
+        turn.question = put_question(questions, self._doorbell, turn.host, what, patience=self._patience)
 
     def _goes_on(self, turn: _Turn) -> bool:
         """Take a page and ask for the next page; False if there is none."""
@@ -279,7 +279,7 @@ class Rescan:
         for each, known in turn.maybe:
             if (each.run, known.entry) in turn.there:
                 scan.leave(BackupStanding.KNOWN, COPY)
-            elif known.host == each.host and (why := _unread(scan, known.path)):
+            elif known.host == each.host and (why := _why_unread(scan, known.path)):
                 scan.leave(BackupStanding.KNOWN, f"known at another place, and {why}")
             elif self._dry or self._registry.found.move(known, each):
                 turn.there.add((each.run, known.entry))
@@ -287,7 +287,7 @@ class Rescan:
                 scan.added.append(each)
 
 
-def _unread(scan: HostScan, path: str) -> str:
+def _why_unread(scan: HostScan, path: str) -> str:
     """Why a backup may still lie at a path; "" if the path was read and the backup is gone."""
     if scan.more:
         return "not everything that could not be read is listed"

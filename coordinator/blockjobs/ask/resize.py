@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.probe import PATIENCE
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model import volumespec
 from blockjobs.model.errors import HostDown
 from blockjobs.model.volumespec import HostedVolume
@@ -36,7 +36,7 @@ class Resize:
         check_host(host, self._registry.hosts.known().get(host))
         holder = nodes.reserve(volume, WORD)
         what = {"ask": "resize", "volume": volumespec.to_dict(volume), "size": size, "patience": PATIENCE}
-        question = ask(questions, self._doorbell, host, what, patience=PATIENCE, changes=True)
+        question = put_question(questions, self._doorbell, host, what, patience=PATIENCE, changes=True)
         answer: Mapping[str, Any] | None = questions.wait(host, question, PATIENCE)
         if answer is None and not questions.take_permit(host, question):
             # The host is at work: the reservation stays until it expires.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import HostDown, Refused
 from blockjobs.model.resolutions import Resolution
@@ -39,7 +39,7 @@ class Resolve:
         host, questions = job.host, self._registry.questions
         check_host(host, self._registry.hosts.known().get(host))
         what = {"ask": "resolve", "transaction": job.transaction, "job": job.id, "how": str(how)}
-        question = ask(questions, self._doorbell, host, what, patience=self._patience, changes=True)
+        question = put_question(questions, self._doorbell, host, what, patience=self._patience, changes=True)
         answer: Mapping[str, Any] | None = questions.wait(host, question, self._patience)
         if answer is None:
             undone = questions.take_permit(host, question)

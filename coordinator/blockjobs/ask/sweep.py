@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.question import ask
+from blockjobs.ask.question import put_question
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.registry.doors import Registry
@@ -36,13 +36,13 @@ class Sweep:
             try:
                 check_host(host, known.get(host))
             except HostDown as down:
-                yield _left(host, str(down))
+                yield _unswept_host_row(host, str(down))
                 continue
             if why := self._registry.memory.doubt_hosts([host], gone=lost):
-                yield _left(host, why)
+                yield _unswept_host_row(host, why)
                 continue
             what = {"ask": "sweep", "dry": dry, "lost": lost}
-            asked[host] = ask(self._registry.questions, self._doorbell, host, what, patience=self._patience)
+            asked[host] = put_question(self._registry.questions, self._doorbell, host, what, patience=self._patience)
         give_up = time.monotonic() + self._patience
         for host, question in asked.items():
             yield from ({"host": host, "transaction": "", **row} for row in self._answer(host, question, give_up))
@@ -52,8 +52,12 @@ class Sweep:
             if (found := self._registry.questions.wait(host, question, BLOCK)) is not None:
                 rows: Sequence[Row] = found
                 return rows
-        return [_left(host, f"host '{host}' did not answer within {self._patience:.0f} s: it may still be at it")]
+        return [
+            _unswept_host_row(
+                host, f"host '{host}' did not answer within {self._patience:.0f} s: it may still be at it"
+            )
+        ]
 
 
-def _left(host: Host, why: str) -> Row:
+def _unswept_host_row(host: Host, why: str) -> Row:
     return {"host": host, "what": "host", "path": "", "transaction": "", "state": "left", "text": why}

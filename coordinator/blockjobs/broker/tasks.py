@@ -10,7 +10,7 @@ from celery import Celery
 from blockjobs.broker import transport
 from blockjobs.model.ids import Host
 from blockjobs.registry import keys
-from blockjobs.registry.address import parse
+from blockjobs.registry.address import parse_address
 
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
@@ -26,10 +26,10 @@ def steps_queue(host: Host) -> str:
     return f"{transport.STEPS}{host}"
 
 
-def configure(app: Celery, url: str) -> None:
+def configure_celery(app: Celery, url: str) -> None:
     """The settings shared by every Celery app of the project; docs/decisions/celery.md has the reason for each."""
-    transport.install()
-    address = parse(url)
+    transport.install_transport()
+    address = parse_address(url)
     app.conf.update(
         broker_url=address.shown,  # only for Celery's log: the transport connects through the option "address"
         # The transport already uses TLS by the address; without this setting kombu warns of a connection without TLS.

@@ -150,7 +150,7 @@ def _is_bell(name: str) -> bool:
     return name.startswith((COPY, STEPS))
 
 
-def install() -> None:
+def install_transport() -> None:
     """Register this transport with kombu for the Redis schemes in this process."""
     for alias in ("redis", "rediss"):
         TRANSPORT_ALIASES[alias] = f"{__name__}:Transport"

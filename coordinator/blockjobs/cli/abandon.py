@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.phrases import count
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.client.fleet import Fleet
 
 
@@ -28,4 +28,4 @@ def abandon(host: str, yes: bool, url: str | None) -> None:
     with Fleet(url) as fleet:
         if not yes:
             click.confirm(f"End all jobs of host {host} for good?", abort=True)
-        click.echo(f"{host}: abandoned; {count(fleet.abandon(host), 'job')} ended")
+        click.echo(f"{host}: abandoned; {counted_noun(fleet.abandon(host), 'job')} ended")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.phrases import short
+from blockjobs.cli.phrases import name_within_run
 from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.policies import RunOutcome, outcome_of
 from blockjobs.model.states import Status
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return short(self.place.job, self.run)
+        return name_within_run(self.place.job, self.run)
 
     @property
     def word(self) -> str:
@@ -76,7 +76,7 @@ class Row:
     @property
     def eta(self) -> float | None:
         """Seconds to the end of the copy."""
-        return eta(self.offset, self.len, self.rate.value) if self.word == "running" else None
+        return seconds_to_end(self.offset, self.len, self.rate.value) if self.word == "running" else None
 
     @classmethod
     def of(cls, job: JobView) -> Row:
@@ -116,7 +116,7 @@ class Tally:
 
     @property
     def eta(self) -> float | None:
-        return eta(self.offset, self.len, self.rate.value) if not self.ended else None
+        return seconds_to_end(self.offset, self.len, self.rate.value) if not self.ended else None
 
 
 class Board:
@@ -159,7 +159,7 @@ class Board:
         row = self.rows.get(JobId(event.id))
         if row is not None:
             self._count(tally, row, -1)
-            _apply(row, event)
+            _apply_event(row, event)
             self._count(tally, row, 1)
             self._claim(row)
             self.changed[row.place.job] = None
@@ -214,7 +214,7 @@ class Board:
             self.claimed.pop(row.place.job, None)
 
 
-def _apply(row: Row, event: Event) -> None:
+def _apply_event(row: Row, event: Event) -> None:
     f = event.fields
     match event.name:
         case "JOB_STATUS_CHANGE":
@@ -246,6 +246,6 @@ def _apply(row: Row, event: Event) -> None:
             row.undefined = f["reason"]
 
 
-def eta(offset: int, length: int, rate: float) -> float | None:
+def seconds_to_end(offset: int, length: int, rate: float) -> float | None:
     """Seconds left; None if unknown."""
     return (length - offset) / rate if rate > 0 and length > offset else None

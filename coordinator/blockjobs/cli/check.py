@@ -13,8 +13,8 @@ import redis
 from blockjobs.cli import runfile
 from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.phrases import count
-from blockjobs.cli.tellable import first_of_apprise, untellable
+from blockjobs.cli.phrases import counted_noun
+from blockjobs.cli.tellable import first_of_apprise, notify_target_error
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.policies import transaction_name
@@ -37,7 +37,7 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str 
     Example:
       blockjobs check nightly.yaml --set defaults.speed=50MiB
     """
-    read = runfile.read(file, changes, only)
+    read = runfile.read_run_file(file, changes, only)
     try:
         plan = read.plan(datetime.now(UTC))
     except NameUsed as used:
@@ -46,7 +46,9 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str 
         click.echo("".join(f"{line}\n" for line in unknown), nl=False)
         return
     unknown = who_is_told(file, plan.fields.notify, url)
-    click.echo("\n".join([f"{file}: in order", *about(plan, [glob.pattern for glob in read.globs()]), *unknown]))
+    click.echo(
+        "\n".join([f"{file}: in order", *transaction_lines(plan, [glob.pattern for glob in read.globs()]), *unknown])
+    )
 
 
 def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None) -> list[str]:
@@ -60,7 +62,7 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
         return []
     try:
         with Fleet(url) as fleet:
-            wrong, known = untellable(fleet.registry.notices, notify), fleet.registry.notices.has_apprise()
+            wrong, known = notify_target_error(fleet.registry.notices, notify), fleet.registry.notices.has_apprise()
     except (BlockjobsError, redis.RedisError) as error:
         return [f"  {first}: whether the coordinator has apprise, which tells it, is not known: {error}"]
     if wrong:
@@ -68,7 +70,7 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
     return [] if known else [f"  {first}: whether the coordinator has apprise is not known: none runs"]
 
 
-def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
+def transaction_lines(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
     """A line per transaction of the file; a glob counts for a job on every host."""
     policies = plan.fields.policies
     names = [transaction_name(plan.run, job.transaction, policies) for job in plan.jobs]
@@ -76,7 +78,7 @@ def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
     for name, policy in policies.items():
         hosts = {job.host for job, of in zip(plan.jobs, names, strict=True) if of == name}
         parts = ["grouped" if policy.grouped else "individual"]
-        parts.append(f"{count(jobs[name], 'job')} on {count(len(hosts), 'host')}")
+        parts.append(f"{counted_noun(jobs[name], 'job')} on {counted_noun(len(hosts), 'host')}")
         parts += [f"offline: {policy.offline}"] * (policy.offline.what != "fail")
         parts += [f"succeed-if: {policy.succeed_if:g}%"] if policy.succeed_if is not None else []
         parts += ["succeed-if: salvaged"] * policy.salvaged

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockjobs.cli.service import begin
+from blockjobs.cli.service import set_up_service
 from blockjobs.model.errors import BadInput
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.registry.format import raise_format
-from blockjobs.settings import absolute, find_url, read_settings
+from blockjobs.settings import absolute_path, find_url, read_settings
 
 if TYPE_CHECKING:
     from blockjobs.ask.doorbell import Doorbell
@@ -47,27 +47,29 @@ def coordinator(
     from blockjobs.ask.prune import PruneRequest  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
-    from blockjobs.daemons.merger import merging  # noqa: PLC0415
-    from blockjobs.daemons.notifier import notifying  # noqa: PLC0415
+    from blockjobs.daemons.merger import run_merger_beside  # noqa: PLC0415
+    from blockjobs.daemons.notifier import run_notifier_beside  # noqa: PLC0415
     from blockjobs.daemons.pruner import PruneThread  # noqa: PLC0415
 
-    begin()
+    set_up_service()
     settings = read_settings()
     where = find_url(url, settings)
-    client = connect(where)
+    client = connect_client(where)
     expect_fit_server(client, where)
     raise_format(client)
-    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before the start of anything: the options may be refused
+    qmp_over = tls_settings(
+        qmp_tcp, tls_cert, tls_key, tls_ca
+    )  # before the start of anything: the options may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     with closing(PruneThread(registry, PruneRequest(registry, Doorbell(where)))) as pruner:
         daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
         pruner.start()
-        told = notifying(where, settings.delays, settings.secret, settings.thresholds)
-        with merging(where), served(where, doorbell, qmp, qmp_over), told:
-            loop.run("coordinator", daemon.once, loop.stop_on_signals())
+        told = run_notifier_beside(where, settings.delays, settings.secret, settings.thresholds)
+        with run_merger_beside(where), serving_qmp(where, doorbell, qmp, qmp_over), told:
+            loop.run_daemon("coordinator", daemon.once, loop.stop_on_signals())
 
 
-def tls(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
+def tls_settings(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
     """The TLS settings of the options; None without ``--qmp-tcp``."""
     if where is None:
         return None
@@ -82,7 +84,7 @@ def tls(where: str | None, certificate: Path | None, key: Path | None, authority
 
 
 @contextmanager
-def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) -> Iterator[None]:
+def serving_qmp(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) -> Iterator[None]:
     """Serve QMP during the context, if a socket or TLS is given."""
     if path is None and over is None:
         yield
@@ -95,7 +97,7 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
 
     with Fleet(url) as fleet:
         backend = Backend(fleet, Probe(fleet.registry, doorbell), Resize(fleet.registry, doorbell))
-        server = QmpServer(backend, path and absolute(path, "--qmp"), over)
+        server = QmpServer(backend, path and absolute_path(path, "--qmp"), over)
         server.start()
         try:
             yield
@@ -120,11 +122,11 @@ def finalizer(url: str | None, state: str | None) -> None:
     from blockjobs.daemons.finalizer import Finalizer  # noqa: PLC0415
     from blockjobs.daemons.remembered import Remembered, find_place  # noqa: PLC0415
 
-    begin()
+    set_up_service()
     where = find_url(url)
-    client = connect(where)
+    client = connect_client(where)
     expect_fit_server(client, where)
     raise_format(client)
     remembered = Remembered(find_place(state) if state else None)
     daemon = Finalizer(Registry(client, internal=True), Doorbell(where), remembered=remembered)
-    loop.run("finalizer", daemon.once, loop.stop_on_signals())
+    loop.run_daemon("finalizer", daemon.once, loop.stop_on_signals())

@@ -19,9 +19,9 @@ from flower.options import options
 from flower.urls import settings
 from tornado.web import ErrorHandler, RedirectHandler
 
-from blockjobs.broker.tasks import configure
+from blockjobs.broker.tasks import configure_celery
 from blockjobs.process.watchdog import report_ready
-from blockjobs.registry.address import redacted
+from blockjobs.registry.address import redacted_url
 from blockjobs.settings import find_url
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
@@ -47,7 +47,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
     """Flower without the API, for browsers on this machine."""
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
-        if status := refusal(request.host_name, request.method, request.path):
+        if status := error_status(request.host_name, request.method, request.path):
             return self.get_handler_delegate(request, ErrorHandler, {"status_code": status})
         if worker := worker_of(request.path):
             tasks = {"url": f"/tasks?worker={quote(worker, safe='')}", "permanent": False}
@@ -55,7 +55,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         return super().find_handler(request, **kwargs)
 
 
-def refusal(host: str, method: str, path: str) -> int:
+def error_status(host: str, method: str, path: str) -> int:
     """The error status for a request; 0: Flower answers.
 
     A page of another site may make its own name point to this machine: the ``Host`` of the request shows the page's
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     """Serve until SIGTERM; copies are paused and cancelled by the verbs of the fleet, never by Flower."""
     url = find_url()
     app = Celery("blockjobs")
-    configure(app, url)
+    configure_celery(app, url)
     os.environ.pop(OPEN, None)
     command.apply_env_options()
     options.parse_command_line(["flower", *argv])  # Flower's own command executes flowerconfig.py, too
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     command.extract_settings()
     command.setup_logging()
     dashboard = Dashboard(capp=app, options=options, **settings)
-    dashboard.broker_uri = redacted(url)  # for Flower's pages
+    dashboard.broker_uri = redacted_url(url)  # for Flower's pages
     dashboard.start_http_server()
     report_ready()
     dashboard.start()

@@ -25,19 +25,19 @@ from blockjobs import settings
 from blockjobs.cli import demo_images, runfile
 from blockjobs.cli.board import Board
 from blockjobs.cli.demo_images import IMAGES, DemoImage
-from blockjobs.cli.demo_table import rows, stories
-from blockjobs.cli.follow import shown, verdict
+from blockjobs.cli.demo_table import run_stories, story_rows
+from blockjobs.cli.follow import outcome_lines, shown_progress
 from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import aligned
-from blockjobs.cli.phrases import count
-from blockjobs.cli.start import attend
+from blockjobs.cli.output import aligned_lines
+from blockjobs.cli.phrases import counted_noun
+from blockjobs.cli.start import follow_submitted_run
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.numbers import size_text as text_of
 from blockjobs.model.policies import RunOutcome
-from blockjobs.process.spawn import spawn
+from blockjobs.process.spawn import spawn_child
 from blockjobs.server import last_line
 
 HOSTS: Final = ("web1", "web2", "db1")
@@ -67,30 +67,30 @@ def demo(directory: Path, size: int) -> int:
       blockjobs demo --size 64MiB
     """
     bear_lost_output()
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _interrupt_demo)
     size = size >> 20 << 20
-    place = Demo(settings.absolute(directory, "--dir"), size)
+    place = Demo(settings.absolute_path(directory, "--dir"), size)
     if size < SMALLEST:
         raise BadInput(f"--size {text_of(size)}: at least {text_of(SMALLEST)} was expected")
-    clear(place.directory)
+    clear_demo(place.directory)
     place.make_images()
     with place.fleet() as url, Fleet(url) as fleet:
         place.commits(fleet, pause=True)
         place.fails(fleet)
         place.commits(fleet, pause=False)
-        title("What the event stream says")
-        for line in aligned(list(rows(stories(fleet.events())))):
+        echo_title("What the event stream says")
+        for line in aligned_lines(list(story_rows(run_stories(fleet.events())))):
             click.echo(line)
     click.echo(f"\nEverything is in {directory}: images, backups, logs.  `make clean` removes it.")
     return 0
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the kernel's signature
+def _interrupt_demo(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the kernel's signature
     """Unwind on SIGTERM as on Ctrl-C, so that no process is left running."""
     raise KeyboardInterrupt
 
 
-def title(text: str) -> None:
+def echo_title(text: str) -> None:
     click.echo(f"\n== {text}")
 
 
@@ -111,34 +111,34 @@ class Demo:
     # --- the setting --------------------------------------------------------------------------------------
 
     def make_images(self) -> None:
-        title(f"{len(IMAGES)} disk images of {text_of(self.size)} on {len(HOSTS)} hosts")
+        echo_title(f"{len(IMAGES)} disk images of {text_of(self.size)} on {len(HOSTS)} hosts")
         free = shutil.disk_usage(self.directory).free
         if free < 4 * len(IMAGES) * self.size:
             raise BlockjobsError(
                 f"{self.directory}: {text_of(4 * len(IMAGES) * self.size)} are needed, {text_of(free)} are free; "
                 "give --size or --dir"
             )
-        if not demo_images.tool("mke2fs"):
+        if not demo_images.e2fsprogs_path("mke2fs"):
             click.echo("mke2fs is missing (install e2fsprogs): the images are tar archives, not file systems")
         for host in HOSTS:
             (self.root(host) / "images").mkdir(parents=True)
             (self.root(host) / "backup").mkdir()
         for image in IMAGES:
             path = self.source(image)
-            demo_images.make(image, path, self.size, self.directory / "scratch")
+            demo_images.make_demo_image(image, path, self.size, self.directory / "scratch")
             held = path.stat().st_blocks * 512
             click.echo(f"{image.host}:{path}  {text_of(held)} of data, the rest holes")
 
     @contextmanager
     def fleet(self) -> Iterator[str]:
         """Run ``blockjobs up`` with the demo's hosts during the context; gives the URL of the fleet's Redis."""
-        title("blockjobs up: Redis, coordinator, finalizer, and two workers for each host")
+        echo_title("blockjobs up: Redis, coordinator, finalizer, and two workers for each host")
         log = self.directory / "up.log"
         hosts = [f"--host={host}={self.root(host)}" for host in HOSTS]
         argv = [sys.executable, "-P", "-m", "blockjobs", "up", f"--dir={self.state}", *hosts]
         # The environment must not lead to a fleet that the user works with.
         env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
-        process = spawn(argv, log=log, env=env)
+        process = spawn_child(argv, log=log, env=env)
         try:
             give_up = time.monotonic() + READY_LIMIT
             while not (ready := [line for line in log.read_text().splitlines() if line.startswith("ready")]):
@@ -160,15 +160,15 @@ class Demo:
         lines = ["version: 1", f"name: {name}", "completion-mode: grouped", f"defaults: {{speed: {speed}}}", "jobs:"]
         for image in IMAGES:
             job = f"{image.host}-{image.name}"
-            source = f'"{image.host}:{_escaped(self.source(image))}"'
+            source = f'"{image.host}:{_escaped_path(self.source(image))}"'
             if broken and job == BROKEN_JOB:
                 sector = demo_images.data_at(self.source(image), self.size // 2) // 512
                 source = (
                     f"{{driver: blkdebug, host: {image.host}, "
-                    f'image: {{driver: file, filename: "{_escaped(self.source(image))}"}}, '
+                    f'image: {{driver: file, filename: "{_escaped_path(self.source(image))}"}}, '
                     f"inject-error: [{{event: none, iotype: read, errno: 5, sector: {sector}, once: false}}]}}"
                 )
-            base = _escaped(self.root(image.host) / "backup")
+            base = _escaped_path(self.root(image.host) / "backup")
             target = f'"{image.host}:{base}/{{run}}/{image.name}.img"'
             lines.append(f"  - {{id: {job}, type: backup, sync: full, source: {source}, target: {target}}}")
         path = self.directory / f"{name}.yaml"
@@ -180,37 +180,37 @@ class Demo:
     def run(self, fleet: Fleet, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
         """Do the work of ``blockjobs run FILE``; with ``pause`` a job is paused and resumed on the way."""
         click.echo(f"$ blockjobs run {file}")
-        plan = runfile.load(file, now=datetime.now(UTC))
+        plan = runfile.load_run_file(file, now=datetime.now(UTC))
         seq = fleet.registry.events.last()
         fleet.submit(plan)
         interlude = Interlude(fleet, JobId(f"{plan.run}.{PAUSED_JOB}")) if pause else None
-        with shown() as show:
-            board = attend(fleet, plan, seq, show, each=interlude.look if interlude else lambda _: None)
-        click.echo("\n".join(verdict(board, plan.run)))
+        with shown_progress() as show:
+            board = follow_submitted_run(fleet, plan, seq, show, each=interlude.look if interlude else lambda _: None)
+        click.echo("\n".join(outcome_lines(board, plan.run)))
         return plan.run, board
 
     def commits(self, fleet: Fleet, *, pause: bool) -> None:
         if pause:
-            title(f"One transaction over {len(HOSTS)} hosts; {PAUSED_JOB} is paused for {PAUSE} s on the way")
+            echo_title(f"One transaction over {len(HOSTS)} hosts; {PAUSED_JOB} is paused for {PAUSE} s on the way")
         else:
-            title("The first run again: nothing is in its way, it commits under its new name")
+            echo_title("The first run again: nothing is in its way, it commits under its new name")
         run, board = self.run(fleet, self.write("nightly", broken=False), pause=pause)
         if board.runs[run].outcome is not RunOutcome.COMMITTED:
             raise BlockjobsError(f"run {run} was to commit and did not: see {self.state / 'logs'}")
         targets = [self.target(image, run) for image in IMAGES]
         for image, target in zip(IMAGES, targets, strict=True):
-            if not demo_images.same(self.source(image), target):
+            if not demo_images.are_files_equal(self.source(image), target):
                 raise BlockjobsError(f"{target} is not what {self.source(image)} is")
-            demo_images.check(target)
-        checked = ", `e2fsck -fn` finds no fault" if demo_images.tool("e2fsck") else ""
-        click.echo(f"{count(len(targets), 'target')}: bit for bit the same as their sources{checked}")
+            demo_images.check_demo_image(target)
+        checked = ", `e2fsck -fn` finds no fault" if demo_images.e2fsprogs_path("e2fsck") else ""
+        click.echo(f"{counted_noun(len(targets), 'target')}: bit for bit the same as their sources{checked}")
         subprocess.run(
             [sys.executable, "-P", "-m", "blockjobs", "verify", *map(str, targets)], check=True, capture_output=True
         )
         click.echo("blockjobs verify: every chunk is as in the manifests")
 
     def fails(self, fleet: Fleet) -> None:
-        title(f"A second run, in which the source of {BROKEN_JOB} answers EIO half-way")
+        echo_title(f"A second run, in which the source of {BROKEN_JOB} answers EIO half-way")
         before = self.files()
         run, board = self.run(fleet, self.write("broken", broken=True))
         if board.runs[run].words["done"]:
@@ -249,7 +249,7 @@ class Interlude:
             self._over = True
 
 
-def clear(directory: Path) -> None:
+def clear_demo(directory: Path) -> None:
     """Make ``directory`` anew; remove the files of an earlier demo.
 
     Raises:
@@ -282,6 +282,6 @@ def _await_end(lock: Path) -> None:
                 return
 
 
-def _escaped(path: Path) -> str:
+def _escaped_path(path: Path) -> str:
     """A path, escaped for a run file's templates and for YAML's double quotes."""
     return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("{", "{{").replace("}", "}}")

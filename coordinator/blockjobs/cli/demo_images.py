@@ -36,19 +36,19 @@ IMAGES: Final = (
 )
 
 
-def tool(name: str) -> str | None:
+def e2fsprogs_path(name: str) -> str | None:
     """The path of a program of e2fsprogs."""
     return shutil.which(name) or shutil.which(name, path=SBIN)
 
 
-def make(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
+def make_demo_image(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
     """Make an image of ``size`` bytes; ``scratch``: a directory for temporary files."""
     tree = scratch / f"{image.host}-{image.name}"
-    grow(tree, size * image.filled // 100, seed=f"{image.host}-{image.name}")
+    fill_directory(tree, size * image.filled // 100, seed=f"{image.host}-{image.name}")
     try:
-        if mke2fs := tool("mke2fs"):
+        if mke2fs := e2fsprogs_path("mke2fs"):
             label = f"{image.host}-{image.name}"[:16]
-            _run([mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-d", str(tree), str(path), f"{size >> 10}k"])
+            _run_program([mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-d", str(tree), str(path), f"{size >> 10}k"])
         else:
             with tarfile.open(path, "w") as archive:
                 archive.add(tree, "files")
@@ -57,11 +57,11 @@ def make(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
         shutil.rmtree(tree)
 
 
-def grow(tree: Path, size: int, *, seed: str) -> None:
+def fill_directory(tree: Path, size: int, *, seed: str) -> None:
     """Fill a directory with about ``size`` bytes: at most half from Python's library, the rest incompressible."""
     tree.mkdir(parents=True)
     left = size
-    for source, name in library():
+    for source, name in library_files():
         length = source.stat().st_size
         if left - length < size // 2:
             break
@@ -80,7 +80,7 @@ def grow(tree: Path, size: int, *, seed: str) -> None:
         number += 1
 
 
-def library() -> Iterator[tuple[Path, Path]]:
+def library_files() -> Iterator[tuple[Path, Path]]:
     """The files of Python's library, and the names of these files within the library."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for folder, folders, files in os.walk(root):
@@ -91,10 +91,10 @@ def library() -> Iterator[tuple[Path, Path]]:
                 yield path, path.relative_to(root)
 
 
-def check(path: Path) -> None:
+def check_demo_image(path: Path) -> None:
     """Check an image with ``e2fsck -fn``, if installed; raises BlockjobsError for a fault in the image."""
-    if (e2fsck := tool("e2fsck")) and tool("mke2fs"):
-        _run([e2fsck, "-fn", str(path)])
+    if (e2fsck := e2fsprogs_path("e2fsck")) and e2fsprogs_path("mke2fs"):
+        _run_program([e2fsck, "-fn", str(path)])
 
 
 def data_at(path: Path, offset: int) -> int:
@@ -106,7 +106,7 @@ def data_at(path: Path, offset: int) -> int:
             return os.lseek(file.fileno(), 0, os.SEEK_DATA)
 
 
-def same(one: Path, other: Path) -> bool:
+def are_files_equal(one: Path, other: Path) -> bool:
     """Whether two files are equal, bit for bit."""
     with one.open("rb") as left, other.open("rb") as right:
         while piece := left.read(PIECE):
@@ -115,7 +115,7 @@ def same(one: Path, other: Path) -> bool:
         return not right.read(1)
 
 
-def _run(argv: list[str]) -> None:
+def _run_program(argv: list[str]) -> None:
     try:
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except subprocess.CalledProcessError as failed:

@@ -26,16 +26,16 @@ class Story:
     asked: dict[str, float] = field(default_factory=dict)  # pauses not answered yet
 
 
-def stories(events: Iterable[Event]) -> list[Story]:
+def run_stories(events: Iterable[Event]) -> list[Story]:
     """The runs of the events, in the order of the starts."""
     found: dict[str, Story] = {}
     for event in events:
         if event.run:
-            _tell(found.setdefault(event.run, Story(RunId(event.run))), event)
+            _add_to_story(found.setdefault(event.run, Story(RunId(event.run))), event)
     return list(found.values())
 
 
-def _tell(story: Story, event: Event) -> None:
+def _add_to_story(story: Story, event: Event) -> None:
     f = event.fields
     match event.name:
         case "RUN_PUBLISHED":
@@ -52,7 +52,7 @@ def _tell(story: Story, event: Event) -> None:
             story.latencies.append(event.at - story.asked.pop(event.id))
 
 
-def rows(told: Iterable[Story]) -> Iterator[list[str]]:
+def story_rows(told: Iterable[Story]) -> Iterator[list[str]]:
     yield TITLES
     for story in told:
         worst = f"{max(story.latencies) * 1000:.0f} ms" if story.latencies else "-"

@@ -11,14 +11,14 @@ import redis
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import naming_no_odd_records, print_json
-from blockjobs.cli.phrases import count
-from blockjobs.model.checkup import Finding, Level, worst
+from blockjobs.cli.phrases import counted_noun
+from blockjobs.model.checkup import Finding, Level, worst_level
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import Host
-from blockjobs.model.volumespec import printable
-from blockjobs.registry.address import redacted
-from blockjobs.registry.connection import Client, connect
+from blockjobs.model.volumespec import printable_text
+from blockjobs.registry.address import redacted_url
+from blockjobs.registry.connection import Client, connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.settings import URL, find_url
 
@@ -46,17 +46,17 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
         for finding in look_at_all([Host(host) for host in hosts], url):
             findings.append(finding)
             if not json:
-                show(finding)
+                echo_finding(finding)
     if json:
         print_json([finding.to_json() for finding in findings])
     else:
         found = Counter(finding.level for finding in findings)
         click.echo(
-            ", ".join(count(found[level], level, "ok" if level is Level.OK else "") for level in reversed(Level))
+            ", ".join(counted_noun(found[level], level, "ok" if level is Level.OK else "") for level in reversed(Level))
         )
     if findings[0].subject == ANSWERS and findings[0].level is Level.ERROR:
         return Exit.NO_REDIS
-    return Exit.FAILED if worst(findings) is Level.ERROR else Exit.ALL
+    return Exit.FAILED if worst_level(findings) is Level.ERROR else Exit.ALL
 
 
 def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
@@ -70,20 +70,20 @@ def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
 
     try:
         where = find_url(url)
-        client = connect(where)
+        client = connect_client(where)
     except NoRedis as unusable:
         yield Finding(Level.ERROR, ANSWERS, str(unusable), f"correct --redis or {URL}")
         return
     with client:  # unchecked: wrong settings of Redis are findings
-        if away := absence(client):
-            yield Finding(Level.ERROR, ANSWERS, f"Redis at {redacted(where)} does not answer: {away}", "start it")
+        if away := redis_failure(client):
+            yield Finding(Level.ERROR, ANSWERS, f"Redis at {redacted_url(where)} does not answer: {away}", "start it")
             return
         registry = Registry(client)
         expect_known(registry, hosts)
         yield from Checkup(registry, Doorbell(where))(hosts)
 
 
-def absence(client: Client) -> str:
+def redis_failure(client: Client) -> str:
     """Why Redis answers no command at all; "" if Redis answers."""
     try:
         client.ping()
@@ -106,7 +106,7 @@ def expect_known(registry: Registry, hosts: Iterable[Host]) -> None:
         raise BadInput(f"no host is named '{min(unknown)}'; one of those registered was expected ({known})")
 
 
-def show(finding: Finding) -> None:
+def echo_finding(finding: Finding) -> None:
     level = click.style(f"{finding.level:<8}", fg=COLORS[finding.level])
     advice = f"  ->  {finding.advice}" if finding.advice else ""
-    click.echo(f"{level}{printable(f'{finding.subject}: {finding.text}{advice}')}")
+    click.echo(f"{level}{printable_text(f'{finding.subject}: {finding.text}{advice}')}")

@@ -6,8 +6,8 @@ from collections import Counter
 
 import click
 
-from blockjobs.cli.options import cause_option, for_option, owner, redis_option
-from blockjobs.cli.phrases import count
+from blockjobs.cli.options import cause_option, for_option, redis_option, user_and_machine
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import WaitTimedOut
 from blockjobs.model.ids import Host
@@ -37,8 +37,8 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
       blockjobs drain web1:/srv/images/root.img
     """
     with Fleet(url) as fleet:
-        held = fleet.drain(what, cause=cause, owner=owner(), seconds=seconds or 0.0)
-        click.echo(f"{what}: {count(held, 'job')} held; to lift it: blockjobs undrain {what}")
+        held = fleet.drain(what, cause=cause, owner=user_and_machine(), seconds=seconds or 0.0)
+        click.echo(f"{what}: {counted_noun(held, 'job')} held; to lift it: blockjobs undrain {what}")
         if timeout == 0:
             return
         try:
@@ -46,18 +46,18 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
         except WaitTimedOut as late:
             for job in fleet.drained(what):
                 if job.id in late.ids:
-                    click.echo(f"{what}: {unrest(fleet, job)}", err=True)
+                    click.echo(f"{what}: {why_attempt_goes_on(fleet, job)}", err=True)
             raise
-        click.echo(f"{what}: at rest{told(list(fleet.drained(what)))}")
+        click.echo(f"{what}: at rest{drain_summary(list(fleet.drained(what)))}")
 
 
-def told(jobs: list[JobView]) -> str:
+def drain_summary(jobs: list[JobView]) -> str:
     """``: 2 jobs paused, 1 job waiting``: the statuses of the jobs that are not over."""
     words = Counter(str(job.status) for job in jobs)
-    return ": " + ", ".join(f"{count(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
+    return ": " + ", ".join(f"{counted_noun(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
 
 
-def unrest(fleet: Fleet, job: JobView) -> str:
+def why_attempt_goes_on(fleet: Fleet, job: JobView) -> str:
     """Why a job still has an attempt."""
     judged = fleet.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
     if judged.state != "up":
@@ -76,4 +76,4 @@ def undrain(what: str, url: str | None) -> None:
       blockjobs undrain web1
     """
     with Fleet(url) as fleet:
-        click.echo(f"{what}: no longer holds {count(fleet.undrain(what), 'job')}")
+        click.echo(f"{what}: no longer holds {counted_noun(fleet.undrain(what), 'job')}")

@@ -10,8 +10,8 @@ import click
 
 from blockjobs.cli.follow import Detach
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.phrases import line
-from blockjobs.cli.selection import concerns, is_glob
+from blockjobs.cli.phrases import event_line
+from blockjobs.cli.selection import is_event_about, is_glob
 from blockjobs.client.event_stream import BLOCK, Patience, Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
@@ -34,14 +34,18 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
       blockjobs events --follow --json
     """
     with Fleet(url) as fleet, Detach() as leave:
-        stream = Stream(fleet.registry, start(fleet, ids, since), Patience(say=lambda text: click.echo(text, err=True)))
+        stream = Stream(
+            fleet.registry,
+            event_to_begin_after(fleet, ids, since),
+            Patience(say=lambda text: click.echo(text, err=True)),
+        )
         unseen = set(ids) - set(fleet.registry.hosts.known()) if since is None else set()
         while not leave.asked:
             news = stream.take(BLOCK if follow else 0.001)
             for event in news:
-                unseen -= {text for text in unseen if concerns(event, (text,))}
-                if not ids or concerns(event, ids):
-                    click.echo(codec.dumps(as_json(event)) if json else line(event, time.time()))
+                unseen -= {text for text in unseen if is_event_about(event, (text,))}
+                if not ids or is_event_about(event, ids):
+                    click.echo(codec.dumps(event_as_json(event)) if json else event_line(event, time.time()))
             if not news:
                 # A glob may match later runs; a name without any event is misspelt.
                 for text in sorted(unseen):
@@ -52,10 +56,10 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
                 unseen = set()
 
 
-def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
+def event_to_begin_after(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
     """The event to begin after: a run or job has no events before the submission."""
     if since is not None:
-        return fleet.registry.events.last() if since == "now" else checked(since)
+        return fleet.registry.events.last() if since == "now" else checked_sequence(since)
     begins = []
     for text in ids:
         try:
@@ -65,7 +69,7 @@ def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
     return f"{min(begins) - 1}-0" if begins and min(begins) > 0 else BEGINNING
 
 
-def checked(seq: str) -> str:
+def checked_sequence(seq: str) -> str:
     """The valid ``--since`` value ``seq``; raises BadInput."""
     first, _, second = seq.partition("-")
     if not (first.isdecimal() and (second or "0").isdecimal() and max(len(first), len(second)) < 19):
@@ -73,7 +77,7 @@ def checked(seq: str) -> str:
     return seq
 
 
-def as_json(event: Event) -> dict[str, Any]:
+def event_as_json(event: Event) -> dict[str, Any]:
     return {
         "seq": event.seq, "time": event.at, "event": event.name, "id": event.id, "run": event.run or None,
         "transaction": event.txn or None, "host": event.host or None, "data": event.fields,

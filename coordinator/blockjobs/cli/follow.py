@@ -20,7 +20,7 @@ from rich.console import Console
 
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.live import Bars
-from blockjobs.cli.phrases import ago, count, line
+from blockjobs.cli.phrases import counted_noun, duration_text, event_line
 from blockjobs.client.event_stream import PATIENCE, Records, Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchRun, RunGone
@@ -64,7 +64,7 @@ class LineFollower:
     def events(self, news: Sequence[Event]) -> None:
         now = time.time()
         for event in news:
-            click.echo(line(event, now))
+            click.echo(event_line(event, now))
 
     def look(self, board: Board) -> None:
         """Show nothing: progress has no event."""
@@ -81,7 +81,7 @@ class Silent(LineFollower):
 
 
 @contextmanager
-def shown(*, json: bool = False) -> Iterator[Show]:
+def shown_progress(*, json: bool = False) -> Iterator[Show]:
     """Bars on a terminal, else lines; with ``json``: bars on stderr, or errors only."""
     stream = sys.stderr if json else sys.stdout
     if stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -91,13 +91,13 @@ def shown(*, json: bool = False) -> Iterator[Show]:
         yield Silent() if json else LineFollower()
 
 
-def join(fleet: Fleet, board: Board, run_id: RunId) -> None:
+def add_run_to_board(fleet: Fleet, board: Board, run_id: RunId) -> None:
     """Put a run on the board with the present state, unless the record is unreadable."""
     for run in fleet.registry.views.runs_of([run_id]):
         board.add(run, map(Row.of, fleet.list(run_id)))
 
 
-def follow(
+def follow_board(
     fleet: Fleet, board: Board, stream: Stream, show: Show, *,
     until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
     each: Callable[[], None] = lambda: None,
@@ -124,8 +124,8 @@ def follow(
         for event in news:
             if event.name == "RUN_PUBLISHED" and event.run not in board.runs and joins(RunId(event.run)):
                 with stream.patience.bear():
-                    join(fleet, board, RunId(event.run))
-        for run in records.twice(lambda: strange(fleet, board)):
+                    add_run_to_board(fleet, board, RunId(event.run))
+        for run in records.twice(lambda: runs_ended_by_record(fleet, board)):
             with stream.patience.bear():
                 look_again(fleet, board, RunId(run), show)
         if ours := [event for event in news if board.apply(event)]:
@@ -135,7 +135,7 @@ def follow(
     show.look(board)
 
 
-def strange(fleet: Fleet, board: Board) -> list[RunId]:
+def runs_ended_by_record(fleet: Fleet, board: Board) -> list[RunId]:
     """The runs that go on by the events, but are over or gone by the records."""
     going = [run for run, tally in board.runs.items() if not tally.ended]
     return [run for run, over in fleet.glances.ends(going).items() if over is not False]
@@ -156,13 +156,13 @@ def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
         board.add(view, rows)
 
 
-def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:
+def outcome_lines(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:
     """The outcome of a run: a line, and further lines for failures and skipped parts.
 
     ``met``: the run is partial, and the run file accepts this.
     """
     tally = board.runs[run_id]
-    took = ago(tally.ended - tally.began)
+    took = duration_text(tally.ended - tally.began)
     left_out = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
     without = [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
     if len(skipped) > SHOWN:
@@ -172,7 +172,7 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
     if word is RunOutcome.SKIPPED:
         return [f"run {run_id} skipped after {took}: {replaced_text(tally.replaced)}"]
     if word is RunOutcome.COMMITTED:
-        all_of_it = f"{count(tally.jobs, 'job')}, {size_text(tally.len)} in {took}"
+        all_of_it = f"{counted_noun(tally.jobs, 'job')}, {size_text(tally.len)} in {took}"
         return [f"run {run_id} {word}: {all_of_it}{left_out}{enough}", *without]
     lost = [f"  {row.place.job}: {row.undefined}" for row in board.rows.values() if row.run == run_id and row.undefined]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
@@ -193,7 +193,7 @@ def salvaged_lines(run: RunView) -> list[str]:
     if not run.salvaged:
         return []
     what = "parts of its source" if run.salvaged == 1 else "parts of their sources"
-    jobs = count(run.salvaged, "job")
+    jobs = counted_noun(run.salvaged, "job")
     return [f"  {jobs} salvaged: {what} could not be read and are zeros: blockjobs report {run.id}"]
 
 

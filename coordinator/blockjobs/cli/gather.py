@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from blockjobs.cli.phrases import ago, count
+from blockjobs.cli.phrases import counted_noun, duration_text
 from blockjobs.cli.runfile import FleetFacts, RunFileRead
 from blockjobs.cli.runfile.expansion import Glob
 from blockjobs.client.event_stream import BLOCK, Patience, Stream
@@ -24,24 +24,26 @@ from blockjobs.registry.hosts import check_host
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
 
-def gather(fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> FleetFacts:
+def gather_fleet_facts(
+    fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True
+) -> FleetFacts:
     """The facts of the fleet.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
 
     Raises:
         BadInput: the file is wrong.
         HostsAway: hosts are away that a transaction cannot do without.
     """
-    wanted = _wanted(fleet, read)
-    away = absent(fleet, wanted)
+    wanted = _seconds_to_wait(fleet, read)
+    away = unavailable_hosts(fleet, wanted)
     if patient and any(wanted[host] for host in away):
-        away = _waited(fleet, wanted, away, say)
+        away = _await_hosts(fleet, wanted, away, say)
     known = FleetFacts(fleet.volume, absent=away)
     read.plan(datetime.now(UTC), known)  # an indispensable host that is away ends the start before globs are asked
-    found, left_out = resolve(fleet, [glob for glob in read.globs() if glob.host not in away])
+    found, left_out = resolve_globs(fleet, [glob for glob in read.globs() if glob.host not in away])
     return FleetFacts(fleet.volume, found, left_out, away)
 
 
-def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
+def unavailable_hosts(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
     """The hosts that cannot take a job now, with the reasons."""
     known = fleet.registry.hosts.known()
     away = {}
@@ -53,7 +55,7 @@ def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
     return away
 
 
-def resolve(
+def resolve_globs(
     fleet: Fleet, globs: Iterable[Glob]
 ) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
     """The matches of globs on the hosts, asked in parallel, and by glob the matches left out.
@@ -66,16 +68,18 @@ def resolve(
     looks = {host: [{"as": "glob", "pattern": each} for each in patterns] for host, patterns in asked.items()}
     found: dict[Glob, tuple[str, ...] | str] = {}
     left_out: dict[Glob, list[tuple[str, str]]] = {}
-    for host, answer in ask(fleet, looks).items():
+    for host, answer in ask_about_volumes(fleet, looks).items():
         for at, pattern in enumerate(asked[host]):
             glob = Glob(host, pattern)
-            found[glob] = answer if isinstance(answer, str) else _paths(answer[at])
+            found[glob] = answer if isinstance(answer, str) else _matches_of_answer(answer[at])
             if not isinstance(answer, str):  # a host of an older version does not report left-out files
                 left_out[glob] = [(path, why) for path, why in answer[at].get("left-out", ())]
     return found, left_out
 
 
-def ask(fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
+def ask_about_volumes(
+    fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]
+) -> dict[Host, list[dict[str, Any]] | str]:
     """The answers of hosts about local volumes; a text for a host without an answer."""
     if not looks:
         return {}
@@ -86,11 +90,11 @@ def ask(fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, 
     return {host: str(answer) if isinstance(answer, HostDown) else answer for host, answer in answers.items()}
 
 
-def _paths(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
+def _matches_of_answer(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
     return str(answer["text"]) if "errno" in answer else tuple(answer["paths"])
 
 
-def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
+def _seconds_to_wait(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
     """Every host of the run -> the seconds that the run may wait for the host."""
     plan = read.plan(datetime.now(UTC), FleetFacts(fleet.volume))
     wanted: dict[Host, int] = {}
@@ -100,20 +104,20 @@ def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
     return wanted
 
 
-def _waited(
+def _await_hosts(
     fleet: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
 ) -> dict[Host, str]:
     """Wait until every host worth a wait is up, or the time is over; return the hosts still away."""
     began = time.monotonic()
     stream = Stream(fleet.registry, fleet.registry.events.last(), Patience(say=say))
-    away, told = absent(fleet, wanted), set[Host]()
+    away, told = unavailable_hosts(fleet, wanted), set[Host]()
     while left := {host: wanted[host] - (time.monotonic() - began) for host in away if wanted[host]}:
         if max(left.values()) <= 0:
             break
         if told != set(left):
             told = set(left)
-            most = ago(math.ceil(max(left.values())))
-            say(f"waiting for {count(len(told), 'host')}, {most} at most: {', '.join(sorted(told))}")
+            most = duration_text(math.ceil(max(left.values())))
+            say(f"waiting for {counted_noun(len(told), 'host')}, {most} at most: {', '.join(sorted(told))}")
         if any(event.name.startswith("HOST_") for event in stream.take(min(BLOCK, max(left.values())) + 0.01)):
-            away = absent(fleet, wanted)
+            away = unavailable_hosts(fleet, wanted)
     return away

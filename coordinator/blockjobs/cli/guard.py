@@ -57,7 +57,7 @@ class Guard:
         if self._pid == 0:
             try:
                 os.close(self._pipe)
-                _watch(ours)
+                _watch_groups(ours)
             finally:
                 os._exit(0)
         os.close(ours)
@@ -67,7 +67,7 @@ class Guard:
             os.write(self._pipe, line.encode())
 
 
-def _watch(pipe: int) -> None:
+def _watch_groups(pipe: int) -> None:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     null = os.open(os.devnull, os.O_RDWR)
@@ -77,19 +77,19 @@ def _watch(pipe: int) -> None:
     with os.fdopen(pipe, encoding="ascii") as told:
         for line in told:
             (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
-    end(groups, time.monotonic() + PATIENCE)
+    end_process_groups(groups, time.monotonic() + PATIENCE)
 
 
-def end(groups: Iterable[int], deadline: float) -> None:
+def end_process_groups(groups: Iterable[int], deadline: float) -> None:
     """Wait for process groups to be gone; send SIGKILL to the remaining groups at the deadline."""
     left = set(groups)
-    while (left := left & living()) and time.monotonic() < deadline:
+    while (left := left & living_process_groups()) and time.monotonic() < deadline:
         time.sleep(0.05)
     for group in left:
-        kill(group)
+        kill_process_group(group)
 
 
-def living() -> set[int]:
+def living_process_groups() -> set[int]:
     """The process groups with a member that is not a zombie (not every container's init collects zombies)."""
     groups = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -100,6 +100,6 @@ def living() -> set[int]:
     return groups
 
 
-def kill(group: int) -> None:
+def kill_process_group(group: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

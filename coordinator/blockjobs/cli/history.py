@@ -10,15 +10,15 @@ from typing import Any
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.phrases import ago, clock, count, short
+from blockjobs.cli.output import aligned_lines, print_json
+from blockjobs.cli.phrases import counted_noun, duration_text, name_within_run, time_of_day
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import replaced_text
-from blockjobs.registry.history import keeps
+from blockjobs.registry.history import keep_rules
 from blockjobs.registry.views import RunView
 
 SHOWN = 20  # runs, unless asked for more
@@ -69,35 +69,35 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
       blockjobs history nightly --limit 0 --json
     """
     with Fleet(url) as fleet:
-        found = past(fleet, name or "", limit)
+        found = history_of_name(fleet, name or "", limit)
         if name and not found:
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
         if json:
             print_json([each.to_json() for each in found])
         elif found:
-            click.echo("\n".join(table(found, time.time())))
+            click.echo("\n".join(history_table(found, time.time())))
         else:
             click.echo("no runs yet: blockjobs run FILE")
 
 
-def past(fleet: Fleet, name: str, limit: int) -> list[HistoryEntry]:
+def history_of_name(fleet: Fleet, name: str, limit: int) -> list[HistoryEntry]:
     """Runs of a name (``""``: of every name), newest first."""
     runs = [run for run in fleet.runs() if not name or run.name == name]
-    return told_of(fleet, runs[: limit or None], runs)
+    return known_history(fleet, runs[: limit or None], runs)
 
 
 def past_of(fleet: Fleet, run: RunView) -> HistoryEntry:
     """The history entry of a run."""
-    (found,) = told_of(fleet, [run], fleet.runs())
+    (found,) = known_history(fleet, [run], fleet.runs())
     return found
 
 
-def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
+def known_history(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
     """History entries of some known runs; the rules that keep a target consider every run of the same name."""
     reasons: dict[str, list[str]] = {}
     there: dict[str, int] = {}
     for each in dict.fromkeys(run.name for run in shown):
-        for target, why in stay(fleet, [run for run in known if run.name == each]).items():
+        for target, why in remaining_targets(fleet, [run for run in known if run.name == each]).items():
             reasons.setdefault(target.run, []).extend(why)
             there[target.run] = there.get(target.run, 0) + 1
     left = fleet.registry.history.left(run.id for run in shown)
@@ -107,35 +107,41 @@ def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) ->
     ]
 
 
-def stay(fleet: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
+def remaining_targets(fleet: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
     """The remaining targets of the runs of a name, with the rules for keeping; without a rule: to be pruned."""
     targets = fleet.registry.history.targets(siblings)
-    fate = keep.plan(targets, keeps(siblings, targets))
+    fate = keep.plan_pruning(targets, keep_rules(siblings, targets))
     return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
 
 
-def table(found: Sequence[HistoryEntry], now: float) -> list[str]:
+def history_table(found: Sequence[HistoryEntry], now: float) -> list[str]:
     """A line per run, and further lines for remarks on the run."""
     rows = [["RUN", "BEGAN", "TOOK", "JOBS", "READ", "WRITTEN", "RATE", "OUTCOME", "TARGETS"]]
-    rows += [cells(each, now) for each in found]
-    lines = list(aligned(rows))
+    rows += [entry_cells(each, now) for each in found]
+    lines = list(aligned_lines(rows))
     told = [lines[0]]
     for each, line in zip(found, lines[1:], strict=True):
-        told += [line, *(f"    {text}" for text in remarks(each))]
+        told += [line, *(f"    {text}" for text in run_remarks(each))]
     return told
 
 
-def cells(each: HistoryEntry, now: float) -> list[str]:
+def entry_cells(each: HistoryEntry, now: float) -> list[str]:
     run = each.run
     over = bool(run.ended)
     return [
-        run.id, clock(run.published / 1000, now), ago(run.elapsed) if over else ago(now - run.published / 1000),
-        jobs(run), size_text(run.sums.get("read", 0)), size_text(run.sums.get("written", 0)),
-        f"{size_text(run.rate)}/s" if run.rate else "", each.word, targets_word(each),
-    ]  # fmt: skip
+        run.id,
+        time_of_day(run.published / 1000, now),
+        duration_text(run.elapsed) if over else duration_text(now - run.published / 1000),
+        job_counts_text(run),
+        size_text(run.sums.get("read", 0)),
+        size_text(run.sums.get("written", 0)),
+        f"{size_text(run.rate)}/s" if run.rate else "",
+        each.word,
+        targets_word(each),
+    ]
 
 
-def jobs(run: RunView) -> str:
+def job_counts_text(run: RunView) -> str:
     """``8 ok``, ``5 ok, 2 failed, 1 cancelled``."""
     good = run.jobs - run.open - run.failed - run.cancelled
     kinds = [
@@ -155,14 +161,14 @@ def targets_word(each: HistoryEntry) -> str:
     return f"{run.pruned} of {run.pruned + each.there} pruned, {word}" if run.pruned else word
 
 
-def remarks(each: HistoryEntry) -> list[str]:
+def run_remarks(each: HistoryEntry) -> list[str]:
     run = each.run
     told = [f"retries {run.retries}"] * bool(run.retries)
-    told += [count(run.retried, "further try", "further tries")] * bool(run.retried)
+    told += [counted_noun(run.retried, "further try", "further tries")] * bool(run.retried)
     told += [run.why.replace(f"{run.id}.", "", 1)] * bool(run.why)
     if run.replaced:
         told.append(replaced_text(run.replaced))
     elif run.ended and not run.why and run.cancelled:
         told.append("cancelled")
-    told += [f"{short(job, run.id)} was not pruned: {why}" for job, why in list(each.left.items())[:3]]
+    told += [f"{name_within_run(job, run.id)} was not pruned: {why}" for job, why in list(each.left.items())[:3]]
     return told + [f"... and {len(each.left) - 3} more"] * (len(each.left) > 3)

@@ -7,10 +7,10 @@ import time
 import click
 
 from blockjobs.cli.job_options import SizeType
-from blockjobs.cli.options import owner, redis_option
-from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.phrases import count, hangs, since
-from blockjobs.cli.phrases import speed as speed_of
+from blockjobs.cli.options import redis_option, user_and_machine
+from blockjobs.cli.output import aligned_lines, print_json
+from blockjobs.cli.phrases import counted_noun, hanging_path_text, since_text
+from blockjobs.cli.phrases import speed_text as speed_of
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.liveness import describe_absence
 from blockjobs.model.numbers import size_text
@@ -45,18 +45,18 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
             print_json([host.to_json() | {"drained": host.name in drained} for host in found])
             return
         now = time.time()
-        rows = [cells(host, now, drained=host.name in drained) for host in found]
-        for text in aligned([TITLES, *rows]) if rows else ["no host has registered"]:
+        rows = [host_cells(host, now, drained=host.name in drained) for host in found]
+        for text in aligned_lines([TITLES, *rows]) if rows else ["no host has registered"]:
             click.echo(text)
         for host in found:
             if host.state != "left":
                 for absence in host.absent:
-                    at = since(absence.since / 1000, now)
+                    at = since_text(absence.since / 1000, now)
                     click.echo(f"{host.name}: {describe_absence(absence)} {at}: {START.format(absence.worker)} there")
             for each in host.hanging:
-                click.echo(f"{host.name}: {hangs(each, now)}")
+                click.echo(f"{host.name}: {hanging_path_text(each, now)}")
             for left in host.facts.get("undefined", ()):
-                at = since(left["since"], now)
+                at = since_text(left["since"], now)
                 click.echo(
                     f"{host.name}: {left['device']} is undefined: job '{left['job']}' writes to it, or gave up, {at}"
                 )
@@ -79,7 +79,7 @@ def set_(host: str, speed: int, url: str | None) -> None:
       blockjobs hosts set web1 --speed 100MiB
     """
     with Fleet(url) as fleet:
-        before = fleet.set_host(host, speed=speed, by=owner())
+        before = fleet.set_host(host, speed=speed, by=user_and_machine())
     click.echo(f"{host}: {speed_of(speed)} (was {speed_of(before)})")
 
 
@@ -103,7 +103,7 @@ def rename(old: str, new: str, yes: bool, url: str | None) -> None:
     with Fleet(url) as fleet:
         if not yes:
             click.confirm(f"Carry everything of host {old} to {new}, and forget {old}?", abort=True)
-        click.echo(f"{old} is called {new}: {carried(fleet.rename_host(old, new, by=owner()))}")
+        click.echo(f"{old} is called {new}: {carried_text(fleet.rename_host(old, new, by=user_and_machine()))}")
 
 
 @hosts.command()
@@ -127,20 +127,21 @@ def remove(host: str, with_history: bool, yes: bool, url: str | None) -> None:
         if not yes:
             also = ", and its backups in the history" if with_history else ""
             click.confirm(f"Forget host {host}{also}, for good?", abort=True)
-        click.echo(f"{host} is forgotten: {carried(fleet.remove_host(host, with_history=with_history, by=owner()))}")
+        carried = fleet.remove_host(host, with_history=with_history, by=user_and_machine())
+        click.echo(f"{host} is forgotten: {carried_text(carried)}")
 
 
-def carried(what: Carried) -> str:
+def carried_text(what: Carried) -> str:
     """``2 jobs on record, 5 backups, 0 named volumes``."""
-    volumes = count(what.volumes, "named volume")
-    return f"{count(what.jobs, 'job')} on record, {count(what.backups, 'backup')}, {volumes}"
+    volumes = counted_noun(what.volumes, "named volume")
+    return f"{counted_noun(what.jobs, 'job')} on record, {counted_noun(what.backups, 'backup')}, {volumes}"
 
 
-def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:
+def host_cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:
     facts = host.facts
     memory = size_text(int(facts["memory"])) if "memory" in facts else ""
     return [
         host.name, host.state + ", drained" * drained, str(host.slots), str(host.running), str(host.waiting),
         speed_of(host.speed) if host.speed else "", str(facts.get("cpus", "")), memory,
-        since(host.since / 1000, now).removeprefix("since "),
+        since_text(host.since / 1000, now).removeprefix("since "),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ import click
 
 from blockjobs.model import ids
 from blockjobs.model.errors import Refused
-from blockjobs.settings import absolute
+from blockjobs.settings import absolute_path
 
 PROGRAM: Final = "/opt/blockjobs/bin/blockjobs"  # the program's path in the packaged units
 HOST: Final = "web1"  # the host in the examples
@@ -45,17 +45,19 @@ def init() -> None:
     """
 
 
-def _printing(name: str, what: str) -> click.Command:
+def _example_command(name: str, what: str) -> click.Command:
     @click.command(name, help=f"Print an example of {what}; or write it to FILE.")
     @file_argument
     def command(file: Path | None) -> None:
-        give(example(name), file, f"; change it, then: blockjobs check {file}" if name == "run" else "")
+        print_or_write_text(
+            example_text(name), file, f"; change it, then: blockjobs check {file}" if name == "run" else ""
+        )
 
     return command
 
 
 for _name, (_, _what) in _FILES.items():
-    init.add_command(_printing(_name, _what))
+    init.add_command(_example_command(_name, _what))
 
 
 @init.command()
@@ -66,7 +68,7 @@ def env(role: str, file: Path | None) -> None:
 
     Its place is /etc/blockjobs/ROLE.env, and that of the password /etc/blockjobs/ROLE.password.
     """
-    give(example(f"{role}.env"), file, "")
+    print_or_write_text(example_text(f"{role}.env"), file, "")
 
 
 @init.command("command")
@@ -78,7 +80,9 @@ def cut_command(tool: str, file: Path | None) -> None:
 
     The first lines of each say what [commands] of host.toml has to name.
     """
-    give(example(f"commands/{tool}.sh"), file, "; the first lines say what to write into host.toml", mode=0o777)
+    print_or_write_text(
+        example_text(f"commands/{tool}.sh"), file, "; the first lines say what to write into host.toml", mode=0o777
+    )
 
 
 @init.command()
@@ -100,7 +104,7 @@ def units(directory: Path | None, program: str | None, *, replace: bool) -> None
         (directory / name).parent.mkdir(exist_ok=True)
         if replace:
             (directory / name).unlink(missing_ok=True)
-        give(text, directory / name, "")
+        print_or_write_text(text, directory / name, "")
 
 
 @init.command()
@@ -116,18 +120,18 @@ def acl(file: Path | None, passwords: Path, hosts: tuple[str, ...]) -> None:
     A password that is not in DIRECTORY is generated into it, readable for its owner alone.  What is printed holds no
     password.  Asked again with one more host, it prints the others as they were.
     """
-    names = [str(ids.host(name)) for name in dict.fromkeys(hosts)]
+    names = [str(ids.checked_host_name(name)) for name in dict.fromkeys(hosts)]
     try:
         passwords.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = "".join(f"{line}\n" for line in users_of(names, lambda user: hash_of(passwords, user)))
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"--passwords {passwords}: {error}; a directory of this user's own was expected") from None
-    give(text, file, f"; the passwords are in {passwords}")
+    print_or_write_text(text, file, f"; the passwords are in {passwords}")
 
 
 def users_of(hosts: list[str], hashed: Any) -> Iterator[str]:
     """The lines of an ACL file; ``hashed``: the hash of a user's password, by the user's name."""
-    for line in example("users.acl").splitlines():
+    for line in example_text("users.acl").splitlines():
         words = line.split(" ")
         for host in hosts if words[1] == f"worker-{HOST}" else [HOST]:
             mine = [word.replace(HOST, host) if words[1].startswith("worker-") else word for word in words]
@@ -152,7 +156,7 @@ def hash_of(passwords: Path, user: str) -> str:
 
 def all_units() -> Iterator[tuple[str, str]]:
     """The files for systemd, by their names below the directory."""
-    for entry in sorted(_examples("systemd").iterdir(), key=lambda each: each.name):
+    for entry in sorted(_example_resource("systemd").iterdir(), key=lambda each: each.name):
         if entry.is_dir():
             yield from ((f"{entry.name}/{each.name}", each.read_text(encoding="utf-8")) for each in entry.iterdir())
         else:
@@ -161,20 +165,20 @@ def all_units() -> Iterator[tuple[str, str]]:
 
 def this_program() -> str:
     """The running program, as a path for units."""
-    program = absolute(Path(sys.argv[0]), "program")
+    program = absolute_path(Path(sys.argv[0]), "program")
     return str(program) if program.name == "blockjobs" else PROGRAM
 
 
-def example(name: str) -> str:
+def example_text(name: str) -> str:
     """A file of the package."""
-    return _examples(_FILES[name][0] if name in _FILES else name).read_text(encoding="utf-8")
+    return _example_resource(_FILES[name][0] if name in _FILES else name).read_text(encoding="utf-8")
 
 
-def _examples(name: str) -> Traversable:
+def _example_resource(name: str) -> Traversable:
     return resources.files("blockjobs.cli") / "examples" / name
 
 
-def give(text: str, file: Path | None, more: str, *, mode: int = 0o666) -> None:
+def print_or_write_text(text: str, file: Path | None, more: str, *, mode: int = 0o666) -> None:
     """Print a text, or write it to a new file; ``mode``: the file's permission bits before the umask."""
     if file is None:
         click.echo(text, nl=False)

@@ -47,7 +47,7 @@ class SizeType(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return runfile.size(value)
+            return runfile.parse_size(value)
         except ValueError as wrong:
             self.fail(str(wrong), param, ctx)
 
@@ -64,7 +64,7 @@ class Snapshot(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return cuts.snapshot(str(value))
+            return cuts.checked_snapshot(str(value))
         except BadInput as wrong:
             self.fail(str(wrong), param, ctx)
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from blockjobs.cli.board import OVER, Board, Row, Tally
-from blockjobs.cli.output import span
-from blockjobs.cli.phrases import count, sentence
+from blockjobs.cli.output import duration_as_clock
+from blockjobs.cli.phrases import counted_noun, event_sentence
 from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import RunOutcome
 from blockjobs.registry.events import Event
@@ -45,18 +45,18 @@ class Bars:
 
     def events(self, news: Sequence[Event]) -> None:
         for event in news:
-            if telling(event):
-                self.say(f"{event.id}: {sentence(event)}")
+            if is_worth_a_line(event):
+                self.say(f"{event.id}: {event_sentence(event)}")
 
     def look(self, board: Board) -> None:
         room = max(1, min(MOST, self._console.height - len(board.runs) - 3))
-        self._live.update(draw(board, room, self._console.width), refresh=True)
+        self._live.update(draw_board(board, room, self._console.width), refresh=True)
 
     def say(self, text: str) -> None:
         self._console.print(Text(text))
 
 
-def telling(event: Event) -> bool:
+def is_worth_a_line(event: Event) -> bool:
     """Whether an event is worth a line above the bars."""
     match event.name:
         case "JOB_WARNING" | "JOB_UNSETTLED" | "BLOCK_JOB_PENDING":
@@ -74,7 +74,7 @@ def telling(event: Event) -> bool:
     return False
 
 
-def draw(board: Board, room: int, width: int) -> RenderableType:
+def draw_board(board: Board, room: int, width: int) -> RenderableType:
     """The board as bars, at most ``room`` of jobs."""
     rows = board.visible(room)
     names = [*(row.name for row in rows), *board.runs]
@@ -88,34 +88,34 @@ def draw(board: Board, room: int, width: int) -> RenderableType:
     for least in columns[1:]:
         table.add_column(no_wrap=True, justify="right", min_width=least)
     for row in rows:
-        table.add_row(*_job(row, bar, wide=width >= WIDE))
+        table.add_row(*_job_columns(row, bar, wide=width >= WIDE))
     for tally in board.runs.values():
-        table.add_row(*_run(tally, bar, wide=width >= WIDE))
+        table.add_row(*_run_columns(tally, bar, wide=width >= WIDE))
     rest = len(board.rows) - len(rows)
-    return Group(table, Text(summary(board.runs.values()), style="dim")) if rest else table
+    return Group(table, Text(jobs_summary(board.runs.values()), style="dim")) if rest else table
 
 
-def _job(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
+def _job_columns(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = row.word
     style = STYLES.get(word, "")
     rate = f"{size_text(row.rate.value)}/s" if word == "running" else ""
     yield Text(row.name)
     yield Text(word, style)
-    yield _bar(row.offset, row.len, style, width, full=word == "done")
-    yield from _amounts(row.offset, row.len, rate, row.eta, wide=wide)
+    yield _progress_bar(row.offset, row.len, style, width, full=word == "done")
+    yield from _amount_columns(row.offset, row.len, rate, row.eta, wide=wide)
 
 
-def _run(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
+def _run_columns(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = tally.outcome if tally.ended else "running"
     style = STYLES[word]
     rate = "" if tally.ended else f"{size_text(tally.rate.value)}/s"
     yield Text(tally.id, "bold")
     yield Text(word, style)
-    yield _bar(tally.offset, tally.len, style, width, full=word == RunOutcome.COMMITTED)
-    yield from _amounts(tally.offset, tally.len, rate, tally.eta, wide=wide)
+    yield _progress_bar(tally.offset, tally.len, style, width, full=word == RunOutcome.COMMITTED)
+    yield from _amount_columns(tally.offset, tally.len, rate, tally.eta, wide=wide)
 
 
-def _bar(offset: int, length: int, style: str, width: int, *, full: bool) -> ProgressBar:
+def _progress_bar(offset: int, length: int, style: str, width: int, *, full: bool) -> ProgressBar:
     total = max(1, length)
     return ProgressBar(
         total=total, completed=total if full else offset, width=width, complete_style=style or "cyan",
@@ -123,19 +123,19 @@ def _bar(offset: int, length: int, style: str, width: int, *, full: bool) -> Pro
     )  # fmt: skip
 
 
-def _amounts(offset: int, length: int, rate: str, eta: float | None, *, wide: bool) -> Iterable[Text]:
+def _amount_columns(offset: int, length: int, rate: str, eta: float | None, *, wide: bool) -> Iterable[Text]:
     yield Text(f"{100 * offset // length} %" if length else "")
     if wide:
         yield Text(f"{size_text(offset)} of {size_text(length)}" if length else "")
     yield Text(rate)
-    yield Text(f"ETA {span(eta)}" if eta is not None else "")
+    yield Text(f"ETA {duration_as_clock(eta)}" if eta is not None else "")
 
 
-def summary(runs: Iterable[Tally]) -> str:
+def jobs_summary(runs: Iterable[Tally]) -> str:
     """``1000 jobs: 12 running, 900 queued, 88 done``."""
     total, words = 0, dict.fromkeys((*STYLES, *OVER), 0)
     for tally in runs:
         total += tally.jobs
         for word, number in tally.words.items():
             words[word] = words.get(word, 0) + number
-    return f"{count(total, 'job')}: " + ", ".join(f"{number} {word}" for word, number in words.items() if number)
+    return f"{counted_noun(total, 'job')}: " + ", ".join(f"{number} {word}" for word, number in words.items() if number)

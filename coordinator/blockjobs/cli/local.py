@@ -15,7 +15,7 @@ from typing import Any, Final
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
-from blockjobs.settings import absolute
+from blockjobs.settings import absolute_path
 
 LARGEST: Final = 1 << 20  # bytes of a host.toml
 
@@ -35,7 +35,7 @@ def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
     hosts: dict[Host, LocalHost] = {}
     for text in named or (machine_name(),):
         name, _, own = text.partition("=")
-        host = LocalHost(ids.host(name), absolute(Path(own or root), f"the root of host '{name}',"))
+        host = LocalHost(ids.checked_host_name(name), absolute_path(Path(own or root), f"the root of host '{name}',"))
         if host.name in hosts:
             raise BadInput(f"--host {name} is given twice; a name of its own was expected for each host")
         if not host.root.is_dir():
@@ -59,7 +59,7 @@ def write_host(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     kept: dict[str, Any] = {"allow-overwrite": False, "allow-in-place": False, "devices": []}
     with suppress(FileNotFoundError):
-        kept |= _kept(path)
+        kept |= _read_host_keys(path)
     if allow_overwrite:
         kept["allow-overwrite"] = True
     if allow_in_place:
@@ -70,14 +70,14 @@ def write_host(
         "name": host.name, "slots": slots, "read-roots": root, "write-roots": root,
         "state": str(directory / "state" / host.name),
     }  # fmt: skip
-    lines = [f"{key} = {_toml(value)}\n" for key, value in sorted(keys.items())]
+    lines = [f"{key} = {_toml_text(value)}\n" for key, value in sorted(keys.items())]
     path.write_text(
         "# `blockjobs up` sets name, slots, state and the roots at every start.\n" + "".join(lines), encoding="utf-8"
     )
     return path
 
 
-def _kept(path: Path) -> dict[str, Any]:
+def _read_host_keys(path: Path) -> dict[str, Any]:
     """The keys of an existing ``host.toml``, from an earlier ``up`` or from its owner.
 
     Raises:
@@ -94,25 +94,25 @@ def _kept(path: Path) -> dict[str, Any]:
         what = "nested too deeply" if isinstance(wrong, RecursionError) else str(wrong)
         raise BadInput(f"{path}: {what}; TOML was expected {again}") from None
     for key, value in keys.items():
-        if not _keepable(value) or (key == "devices" and not isinstance(value, list)):
+        if not _is_toml_value(value) or (key == "devices" and not isinstance(value, list)):
             raise BadInput(f"{path}: {key}: a value as `blockjobs init host` shows it was expected {again}")
     return keys
 
 
-def _keepable(value: object) -> bool:
+def _is_toml_value(value: object) -> bool:
     """Whether ``_toml`` can write a value, of the kinds in a ``host.toml``."""
     match value:
         case dict():
-            return all(map(_keepable, value.values()))
+            return all(map(_is_toml_value, value.values()))
         case list():
-            return all(map(_keepable, value))
+            return all(map(_is_toml_value, value))
     return isinstance(value, str | int)
 
 
-def _toml(value: object) -> str:
+def _toml_text(value: object) -> str:
     """A value in TOML: texts, numbers, booleans and lists are written as in JSON."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_text(key)} = {_toml_text(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(_toml_text, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

@@ -16,7 +16,7 @@ import redis.exceptions
 
 from blockjobs import __version__
 from blockjobs.cli.outlets import OutputLost, flush_output, open_outlets
-from blockjobs.cli.output import complain, naming_odd_records
+from blockjobs.cli.output import naming_odd_records, print_error
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.exits import Exit
 
@@ -91,10 +91,10 @@ def cli() -> None:
 def main() -> None:
     """Run the command in the process' arguments; the exit codes are in ``model.exits``."""
     open_outlets()
-    sys.exit(guarded(lambda: cli.main(standalone_mode=False)))
+    sys.exit(run_command_guarded(lambda: cli.main(standalone_mode=False)))
 
 
-def guarded(call: Callable[[], object]) -> int:
+def run_command_guarded(call: Callable[[], object]) -> int:
     """Run a command; turn its exception into one line and an exit code."""
     try:
         with naming_odd_records():
@@ -105,7 +105,7 @@ def guarded(call: Callable[[], object]) -> int:
         return Exit.REFUSED
     except click.UsageError as error:
         where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        complain(" ".join(error.format_message().split()).rstrip(".") + where)
+        print_error(" ".join(error.format_message().split()).rstrip(".") + where)
         return Exit.REFUSED
     except click.ClickException as error:
         error.show()
@@ -113,24 +113,24 @@ def guarded(call: Callable[[], object]) -> int:
     except click.Abort:
         return Exit.INTERRUPTED
     except BlockjobsError as error:
-        complain(str(error))
+        print_error(str(error))
         return error.exit_code
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        complain(f"Redis is not reachable: {error}")
+        print_error(f"Redis is not reachable: {error}")
         return Exit.NO_REDIS
     except redis.exceptions.NoPermissionError as error:
-        complain(f"Redis does not let the user of this URL do that: {error}; see docs/security.md")
+        print_error(f"Redis does not let the user of this URL do that: {error}; see docs/security.md")
         return Exit.REFUSED
     except redis.RedisError as error:  # full, a replica, a key of another type, a missing right
-        complain(f"Redis refused a command: {error}")
+        print_error(f"Redis refused a command: {error}")
         return Exit.NO_REDIS
     except UnicodeEncodeError as error:
-        complain(f"'{error.object}' is not valid UTF-8: text in UTF-8 was expected")
+        print_error(f"'{error.object}' is not valid UTF-8: text in UTF-8 was expected")
         return Exit.REFUSED
     except OutputLost as lost:
         if lost.errno == errno.EPIPE:
             return Exit.READER_GONE
-        complain(str(lost))
+        print_error(str(lost))
         return Exit.OUTPUT_LOST
     except Exception:  # a script that follows a run must not take this for a failed run
         traceback.print_exc()

@@ -14,7 +14,7 @@ from blockjobs.cli.job_options import (
     room_option,
     source_format_option,
 )
-from blockjobs.cli.start import places, start
+from blockjobs.cli.start import complete_volumes, start_and_follow
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import mirrors
 from blockjobs.model.jobs import OnDamage, OnError, RoomCheck
@@ -61,8 +61,8 @@ def mirror(  # noqa: PLR0917 - click passes by name
     """
     given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
     with Fleet(url) as fleet:
-        (read, written), host = places(fleet, source, target)
-        return start(fleet, lambda now: plan_backup(
+        (read, written), host = complete_volumes(fleet, source, target)
+        return start_and_follow(fleet, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
             form=form, source_form=source_form, type="mirror", sync=sync, speed=speed,
             overwrite=overwrite, in_place=in_place,
@@ -70,5 +70,5 @@ def mirror(  # noqa: PLR0917 - click passes by name
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_damage=OnDamage(on_source_damage), room=RoomCheck(room),
             auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
-            options=mirrors.options(given, sync=sync),
+            options=mirrors.mirror_options(given, sync=sync),
         ), detach=detach, json=json, patience=patience)  # fmt: skip

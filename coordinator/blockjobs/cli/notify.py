@@ -9,10 +9,10 @@ import click
 
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError
-from blockjobs.model.notices import ATTENTION, Kind, RunEnd, attention_body, body, kind_of, shown
+from blockjobs.model.notices import ATTENTION, Kind, RunEnd, attention_body, public_url, run_end_body, url_carrier
 from blockjobs.model.policies import Verdict
 from blockjobs.notify import by_apprise
-from blockjobs.notify.send import LIMIT, send
+from blockjobs.notify.send import LIMIT, send_notice
 from blockjobs.settings import read_settings
 
 OUTCOMES = {"success": Verdict.ALL, "partial": Verdict.PARTIAL, "failure": Verdict.FAILED}
@@ -45,22 +45,22 @@ def test(url: str, outcome: str) -> int:
       blockjobs notify test mailto://user:password@example.com --outcome success
     """
     settings, now = read_settings(), time.time()
-    by_apprise.check(url)
-    if kind_of(url) is Kind.APPRISE and not by_apprise.installed():
+    by_apprise.check_url(url)
+    if url_carrier(url) is Kind.APPRISE and not by_apprise.is_apprise_installed():
         raise BlockjobsError(by_apprise.MISSING)
-    said = message(outcome, f"test/{now:.6f}", now)
+    said = body_of_test_notice(outcome, f"test/{now:.6f}", now)
     try:
         secret = settings.secret()
     except (OSError, UnicodeDecodeError) as error:
         raise BlockjobsError(f"BLOCKJOBS_NOTIFY_SECRET_FILE: {error}") from None
-    if why := send(url, said, secret):
-        raise BlockjobsError(f"{shown(url)} was not told: {why}")
-    signed = ", signed" if secret and kind_of(url) is Kind.WEBHOOK else ""
-    click.echo(f"{shown(url)} was told (at most {LIMIT:.0f} s a try{signed})")
+    if why := send_notice(url, said, secret):
+        raise BlockjobsError(f"{public_url(url)} was not told: {why}")
+    signed = ", signed" if secret and url_carrier(url) is Kind.WEBHOOK else ""
+    click.echo(f"{public_url(url)} was told (at most {LIMIT:.0f} s a try{signed})")
     return 0
 
 
-def message(outcome: str, notice: str, now: float) -> dict[str, Any]:
+def body_of_test_notice(outcome: str, notice: str, now: float) -> dict[str, Any]:
     """The body of a test notice for a run ``test``, which never existed."""
     run = "test-19700101T000000Z"
     if outcome == ATTENTION:
@@ -71,4 +71,4 @@ def message(outcome: str, notice: str, now: float) -> dict[str, Any]:
         run=run, name="test", verdict=verdict, jobs=2, failed=0 if verdict is Verdict.ALL else 1, cancelled=0,
         began=now, ended=now, test=True,
     )  # fmt: skip
-    return body(ended, notice)
+    return run_end_body(ended, notice)

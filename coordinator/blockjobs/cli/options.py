@@ -16,7 +16,7 @@ for_option = click.option(
 )  # fmt: skip
 
 
-def owner() -> str:
+def user_and_machine() -> str:
     """The user and the machine of this command, as the owner of a hold or change."""
     with suppress(OSError, KeyError):  # a user id without a name
         return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -78,11 +78,11 @@ def open_outlets() -> None:
         except OSError:
             with suppress(OSError):
                 os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the system's signature
-    sys.stdout = _text(sys.stdout, Outlet(STDOUT, required=True, closed=closed[STDOUT]))
-    sys.stderr = _text(sys.stderr, Outlet(STDERR, required=False, closed=closed[STDERR]))
+    sys.stdout = _text_stream(sys.stdout, Outlet(STDOUT, required=True, closed=closed[STDOUT]))
+    sys.stderr = _text_stream(sys.stderr, Outlet(STDERR, required=False, closed=closed[STDERR]))
 
 
-def _text(before: TextIO | None, outlet: Outlet) -> io.TextIOWrapper:
+def _text_stream(before: TextIO | None, outlet: Outlet) -> io.TextIOWrapper:
     """A text stream in the encoding of ``before``; a character missing in the encoding is written as ``\\u2026``."""
     encoding = "utf-8" if before is None else before.encoding
     return io.TextIOWrapper(outlet, encoding, "backslashreplace", line_buffering=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 from blockjobs.registry import odd
 
 
@@ -19,7 +19,7 @@ class _Complaints(logging.Handler):
     """A record of the log as a line of a command."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        complain(record.getMessage())
+        print_error(record.getMessage())
 
 
 _COMPLAINTS: Final = _Complaints(logging.WARNING)
@@ -58,23 +58,23 @@ def start_logging(level: int = logging.INFO) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error as one line on stderr; a name from outside can neither break nor color the line."""
-    click.echo(f"blockjobs: {printable(text)}", err=True)
+    click.echo(f"blockjobs: {printable_text(text)}", err=True)
 
 
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=False))
 
 
-def span(seconds: float) -> str:
+def duration_as_clock(seconds: float) -> str:
     """75 -> ``1:15``, 3675 -> ``1:01:15``."""
     whole = int(seconds)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Cells as columns, as wide as the widest cell of a column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -10,11 +10,11 @@ import redis
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.cli.phrases import count
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.overdue import NameSeen, overdue_text
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 
 OK: Final = 0
 CRITICAL: Final = 2
@@ -55,11 +55,11 @@ def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | N
         with Fleet(url) as fleet:
             known = fleet.registry.names.all()
     except (BlockjobsError, redis.RedisError) as error:
-        click.echo(f"OVERDUE UNKNOWN - {printable(' '.join(str(error).split()))}")
+        click.echo(f"OVERDUE UNKNOWN - {printable_text(' '.join(str(error).split()))}")
         return UNKNOWN
     chosen = [seen for seen in known if not names or seen.name in names]
     missing = [name for name in dict.fromkeys(names) if name not in {seen.name for seen in known}]
-    code, text = verdict(chosen, missing)
+    code, text = overdue_verdict(chosen, missing)
     if json:
         print_json({"code": code, "text": text, "names": [seen.to_json() for seen in chosen], "unknown": missing})
         return code
@@ -69,7 +69,7 @@ def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | N
     return code
 
 
-def verdict(chosen: Sequence[NameSeen], missing: Sequence[str]) -> tuple[int, str]:
+def overdue_verdict(chosen: Sequence[NameSeen], missing: Sequence[str]) -> tuple[int, str]:
     """The exit code, and the first line."""
     if late := [seen for seen in chosen if seen.is_overdue]:
         return CRITICAL, "; ".join(map(overdue_text, late))
@@ -77,4 +77,4 @@ def verdict(chosen: Sequence[NameSeen], missing: Sequence[str]) -> tuple[int, st
         return UNKNOWN, f"no run file of the name '{missing[0]}' was started that says 'overdue'"
     if not chosen:
         return UNKNOWN, "no run file was started that says 'overdue'"
-    return OK, f"{count(len(chosen), 'name')}, none is overdue"
+    return OK, f"{counted_noun(len(chosen), 'name')}, none is overdue"

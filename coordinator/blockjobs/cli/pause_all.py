@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.options import cause_option, for_option, owner, redis_option
-from blockjobs.cli.phrases import count
+from blockjobs.cli.options import cause_option, for_option, redis_option, user_and_machine
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.registry.holds import ALL
@@ -24,8 +24,8 @@ def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> 
       blockjobs pause-all firmware --cause 'switch firmware' --for 3600
     """
     with Fleet(url) as fleet:
-        name, held = fleet.pause_all(name, cause=cause, owner=owner(), seconds=seconds or 0.0)
-    click.echo(f"{name}: {count(held, 'job')} held; to lift it: blockjobs resume-all {name}")
+        name, held = fleet.pause_all(name, cause=cause, owner=user_and_machine(), seconds=seconds or 0.0)
+    click.echo(f"{name}: {counted_noun(held, 'job')} held; to lift it: blockjobs resume-all {name}")
 
 
 @click.command("resume-all")
@@ -46,4 +46,4 @@ def resume_all(name: str, url: str | None) -> None:
             if len(names) != 1:
                 raise Refused(f"which one? {', '.join(names)}" if names else "nothing was paused by a pause-all")
             (name,) = names
-        click.echo(f"{name}: no longer holds {count(fleet.resume_all(name), 'job')}")
+        click.echo(f"{name}: no longer holds {counted_noun(fleet.resume_all(name), 'job')}")

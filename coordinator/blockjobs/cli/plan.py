@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import click
 
-from blockjobs.cli.gather import ask, gather
+from blockjobs.cli.gather import ask_about_volumes, gather_fleet_facts
 from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json, span
-from blockjobs.cli.phrases import count, short
+from blockjobs.cli.output import aligned_lines, duration_as_clock, print_json
+from blockjobs.cli.phrases import counted_noun, name_within_run
 from blockjobs.cli.start import read_whole
-from blockjobs.cli.tellable import untellable
+from blockjobs.cli.tellable import notify_target_error
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import VolumeBusy
-from blockjobs.model.forecast import CopyRates, Outlook, Owing, outlook, whole
+from blockjobs.model.forecast import CopyRates, Outlook, Owing, job_outlooks, run_duration
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.numbers import size_text
@@ -54,22 +54,22 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
     """
     read = read_whole(file, changes, only)
     with Fleet(url) as fleet:
-        facts = gather(fleet, read, lambda text: click.echo(text, err=True), patient=False)
+        facts = gather_fleet_facts(fleet, read, lambda text: click.echo(text, err=True), patient=False)
         run = read.plan(datetime.now(UTC), facts)
-        jobs = forecast(fleet, run)
+        jobs = forecast_run(fleet, run)
         slots = {host.name: host.slots for host in fleet.hosts()}
         same = [each.id for each in fleet.runs() if each.name == run.name and not each.ended]
-        if wrong := untellable(fleet.registry.notices, run.fields.notify):
+        if wrong := notify_target_error(fleet.registry.notices, run.fields.notify):
             click.echo(f"warning: {wrong}", err=True)
-    took = whole(jobs, slots)
+    took = run_duration(jobs, slots)
     if json:
-        print_json(as_json(run, jobs, took, same))
+        print_json(plan_as_json(run, jobs, took, same))
     else:
-        click.echo("\n".join(lines(run, jobs, took, same)))
+        click.echo("\n".join(plan_lines(run, jobs, took, same)))
     return 1 if any(job.wrong for job in jobs) else 0
 
 
-def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
+def forecast_run(fleet: Fleet, run: RunPlan) -> list[Outlook]:
     """Ask the hosts of a run about the run's jobs, and about the running jobs of these hosts."""
     hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
     live = [
@@ -81,21 +81,21 @@ def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
         looks.setdefault(spec.host, []).append((spec.id, {"as": "forecast", "spec": spec.to_dict()}))
     for job in live:
         looks.setdefault(job.host, []).append((job.id, {"as": "room", "spec": job.spec.to_dict()}))
-    answers = ask(fleet, {host: [look for _, look in each] for host, each in looks.items()})
+    answers = ask_about_volumes(fleet, {host: [look for _, look in each] for host, each in looks.items()})
     seen: dict[JobId, dict[str, Any]] = {}
     for host, asked in looks.items():
         told = answers[host]
         for at, (job_id, _) in enumerate(asked):
             seen[job_id] = {"text": told} if isinstance(told, str) else told[at]
     owing = [Owing(job.spec, seen[job.id], max(0, job.len - job.offset)) for job in live]
-    busy = {spec.id: list(conflicts(fleet, spec)) for spec in run.jobs}
+    busy = {spec.id: list(volume_conflicts(fleet, spec)) for spec in run.jobs}
     last: dict[JobId, int] = {}
     for host in hosts:
         last |= last_sizes(fleet.registry.client, host, (spec for spec in run.jobs if spec.host == host))
-    return outlook(run.jobs, seen, owing, rates(fleet, run.name), busy, last=last)
+    return job_outlooks(run.jobs, seen, owing, median_copy_rates(fleet, run.name), busy, last=last)
 
 
-def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
+def volume_conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
     """The refusals of ``run`` because of running jobs, with the same texts."""
     nodes = fleet.registry.nodes
     for volume in (spec.source, spec.target):
@@ -105,19 +105,19 @@ def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
         yield str(VolumeBusy(spec.target.text, "", "backup"))
 
 
-def rates(fleet: Fleet, name: str) -> CopyRates:
+def median_copy_rates(fleet: Fleet, name: str) -> CopyRates:
     """Bytes a second read by jobs of earlier runs of a name: the median, so that a single bad night has no effect."""
     earlier = [run for run in fleet.runs() if run.name == name and run.ended][:EARLIER]
     found: dict[str, list[float]] = {}
     for run in earlier:
         for job in fleet.list(run.id):
-            if rate := _rate(job):
-                found.setdefault(short(job.id, run.id), []).append(rate)
+            if rate := _read_rate(job):
+                found.setdefault(name_within_run(job.id, run.id), []).append(rate)
     every = [rate for each in found.values() for rate in each]
     return CopyRates({job: median(each) for job, each in found.items()}, median(every) if every else None)
 
 
-def _rate(job: JobView) -> float:
+def _read_rate(job: JobView) -> float:
     amount = job.bytes.get("read", 0)
     return amount / job.elapsed if job.status is Status.CONCLUDED and job.ret == 0 and job.elapsed else 0.0
 
@@ -125,29 +125,29 @@ def _rate(job: JobView) -> float:
 # --- shown ----------------------------------------------------------------------------------------------
 
 
-def lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> Iterator[str]:
-    yield from aligned([TITLES, *(cells(run, job) for job in jobs)])
+def plan_lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> Iterator[str]:
+    yield from aligned_lines([TITLES, *(outlook_cells(run, job) for job in jobs)])
     for left in run.fields.skipped:
         yield f"skipped: {left.host}: {', '.join(left.jobs)}: {left.why}"
     for other in same:
         yield f"run {other} is not over"
     for job in jobs:
-        yield from (f"warning: {short(job.job, run.run)} on {job.host}: {text}" for text in job.warnings)
-    total = f"{count(len(jobs), 'job')}, {size_text(sum(job.bytes for job in jobs))} to read"
-    about = f", about {span(took)} by earlier runs" if took is not None else ""
+        yield from (f"warning: {name_within_run(job.job, run.run)} on {job.host}: {text}" for text in job.warnings)
+    total = f"{counted_noun(len(jobs), 'job')}, {size_text(sum(job.bytes for job in jobs))} to read"
+    about = f", about {duration_as_clock(took)} by earlier runs" if took is not None else ""
     wrong = sum(bool(job.wrong) for job in jobs)
-    yield total + about + (f"; something stands in the way of {count(wrong, 'job')}" if wrong else "")
+    yield total + about + (f"; something stands in the way of {counted_noun(wrong, 'job')}" if wrong else "")
 
 
-def cells(run: RunPlan, job: Outlook) -> list[str]:
+def outlook_cells(run: RunPlan, job: Outlook) -> list[str]:
     free = "" if job.free is None else size_text(job.free)
-    takes = "" if job.seconds is None else span(job.seconds)
+    takes = "" if job.seconds is None else duration_as_clock(job.seconds)
     needs = "" if job.needs is None else f"{size_text(job.needs.bytes)} ({job.needs.origin})"
-    name, wrong = short(job.job, run.run), "; ".join(job.wrong)
+    name, wrong = name_within_run(job.job, run.run), "; ".join(job.wrong)
     return [name, job.host, size_text(job.bytes), size_text(job.size), needs, free, takes, wrong]
 
 
-def as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> dict[str, Any]:
+def plan_as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> dict[str, Any]:
     return {
         "name": run.name, "time": time.time(), "jobs": [job.to_json() for job in jobs],
         "bytes": sum(job.bytes for job in jobs), "seconds": None if took is None else round(took, 1),

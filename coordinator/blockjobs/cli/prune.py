@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.phrases import count
+from blockjobs.cli.output import aligned_lines, print_json
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import NO_RULE
@@ -42,7 +42,7 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
       blockjobs prune nightly
     """
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.ask.prune import PruneRequest, told  # noqa: PLC0415
+    from blockjobs.ask.prune import PruneRequest, prune_summary  # noqa: PLC0415
 
     with Fleet(url) as fleet:
         if not any(run.name == name for run in fleet.runs()):
@@ -51,8 +51,9 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
         held = len(pruning.held(name))
         if held and not dry_run and not yes:
             would = pruning(name, dry=True, confirmed=True)
-            click.echo("\n".join(table(would, dry=True)), err=json)
-            what = f"{name}: a rescan found {count(held, 'backup')}, and these rules hold for them from now on: go on?"
+            click.echo("\n".join(prune_table(would, dry=True)), err=json)
+            backups = counted_noun(held, "backup")
+            what = f"{name}: a rescan found {backups}, and these rules hold for them from now on: go on?"
             click.confirm(what, abort=True, err=json)
         outcomes = pruning(name, dry=dry_run, confirmed=held > 0)
     left = any(outcome.state == "left" for outcome in outcomes)
@@ -61,12 +62,12 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
     elif not outcomes:
         click.echo(f"{name}: nothing of it is published")
     else:
-        click.echo("\n".join(table(outcomes, dry=dry_run)))
-        click.echo(f"{name}: {told(outcomes)}" + (" (dry run: nothing was changed)" if dry_run else ""))
+        click.echo("\n".join(prune_table(outcomes, dry=dry_run)))
+        click.echo(f"{name}: {prune_summary(outcomes)}" + (" (dry run: nothing was changed)" if dry_run else ""))
     return 1 if left else 0
 
 
-def table(outcomes: Sequence[PruneOutcome], *, dry: bool) -> list[str]:
+def prune_table(outcomes: Sequence[PruneOutcome], *, dry: bool) -> list[str]:
     """A line per target."""
     words = {"pruned": "would be pruned", "gone": "is gone"} if dry else {"gone": "was gone"}
     rows = [
@@ -74,4 +75,4 @@ def table(outcomes: Sequence[PruneOutcome], *, dry: bool) -> list[str]:
          "no rule of what to keep" if each.why == NO_RULE else each.why]
         for each in outcomes
     ]  # fmt: skip
-    return list(aligned(rows))
+    return list(aligned_lines(rows))

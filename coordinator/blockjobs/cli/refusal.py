@@ -22,7 +22,7 @@ from blockjobs.client.fleet import Fleet
 from blockjobs.model import ids
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError, Refused
-from blockjobs.model.notices import ATTENTION, attention_body, shown
+from blockjobs.model.notices import ATTENTION, attention_body, public_url
 from blockjobs.registry.clock import read_steady_ms
 
 QUIET: Final = 12 * 3600 * 1000  # ms for which a repeated refusal of a name is not told again
@@ -59,4 +59,4 @@ def tell_refusal(file: Path, url: str | None, why: str) -> None:
         unique = ids.run_id(name, datetime.now(UTC))
         said_then = attention_body(unique, name, fleet.registry.attention.to_json([need]))
         if fleet.registry.attention.tell_of_name(need, unique, said_then, urls):
-            click.echo(f"that it was refused is told to {', '.join(map(shown, urls))}", err=True)
+            click.echo(f"that it was refused is told to {', '.join(map(public_url, urls))}", err=True)

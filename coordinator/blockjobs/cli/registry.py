@@ -54,10 +54,10 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
         if number < (highest := max(claims.values(), default=0)):
             raise Refused(f"a host knows decision {highest}: a number of at least that was expected, not {number}")
         click.echo(f"the next decision is number {fleet.accept_loss(number) + 1}")
-        return replace(fleet, sorted(claims), gone) if gone else 0
+        return replace_registry(fleet, sorted(claims), gone) if gone else 0
 
 
-def replace(fleet: Fleet, hosts: list[Host], gone: str) -> int:
+def replace_registry(fleet: Fleet, hosts: list[Host], gone: str) -> int:
     """Have hosts accept this registry in the place of another; return the exit code."""
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.replace import Replace  # noqa: PLC0415

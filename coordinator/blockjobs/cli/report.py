@@ -8,8 +8,8 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.cli.report_of import gather
-from blockjobs.cli.report_text import lines
+from blockjobs.cli.report_of import gather_report
+from blockjobs.cli.report_text import report_lines
 from blockjobs.client.fleet import Fleet
 
 
@@ -27,12 +27,12 @@ def report(run_id: str, as_: str | None, url: str | None) -> None:
       blockjobs report nightly-20261122T103000Z --html > report.html
     """
     with Fleet(url) as fleet:
-        found = gather(fleet, run_id)
+        found = gather_report(fleet, run_id)
     if as_ == "json":
         print_json(found.to_json())
     elif as_ == "html":
-        from blockjobs.cli.report_html import page  # noqa: PLC0415
+        from blockjobs.cli.report_html import report_page  # noqa: PLC0415
 
-        click.echo(page(found, time.time()))
+        click.echo(report_page(found, time.time()))
     else:
-        click.echo("\n".join(lines(found, time.time())))
+        click.echo("\n".join(report_lines(found, time.time())))

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
-from blockjobs.cli.phrases import clock, count, sentence, short
+from blockjobs.cli.phrases import counted_noun, event_sentence, name_within_run, time_of_day
 from blockjobs.cli.report_of import Report
 from blockjobs.cli.report_text import (
     GROUPS,
     JOBS,
-    decision,
-    failure,
+    decision_line,
+    failure_line,
     group_cells,
     job_cells,
-    salvaged,
-    skipped,
-    summary,
+    run_facts,
+    salvage_lines,
+    skipped_lines,
 )
 from blockjobs.model.policies import RunOutcome
 
@@ -54,50 +54,56 @@ NUMBERS: Final = frozenset(
 )
 
 
-def page(found: Report, now: float) -> str:
+def report_page(found: Report, now: float) -> str:
     run = found.past.run
     return "\n".join((
         "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(run.id)}: {escape(found.past.word)}</title>", f"<style>{STYLE}</style>",
-        *_body(found, now), "</html>",
+        *_report_body(found, now), "</html>",
     ))  # fmt: skip
 
 
-def _body(found: Report, now: float) -> Iterator[str]:
+def _report_body(found: Report, now: float) -> Iterator[str]:
     run = found.past.run
     sound = run.outcome is RunOutcome.COMMITTED and not run.salvaged
     good = "" if not run.ended or run.found else "good" if sound else "bad"
     yield f"<h1>{escape(run.id)}</h1>"
-    (_, outcome), *facts = summary(found, now)
+    (_, outcome), *facts = run_facts(found, now)
     yield f'<p class="outcome {good}">{escape(outcome)}</p>'
     yield "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts) + "</dl>"
     failed = [job for job in found.failures if not job.cancelled]
-    yield from _list("Failed", map(failure, failed))
-    yield from _list("Cancelled", (failure(job) for job in found.failures if job.cancelled))
-    yield from _list("Salvaged: these parts of the sources could not be read, and are zeros", salvaged(found))
-    yield from _list("Skipped", skipped(found))
-    yield from _list("Not pruned", (f"{short(job, run.id)}: {why}" for job, why in found.past.left.items()))
-    yield from _table("Transactions", GROUPS, map(group_cells, found.transactions))
+    yield from _html_list("Failed", map(failure_line, failed))
+    yield from _html_list("Cancelled", (failure_line(job) for job in found.failures if job.cancelled))
+    yield from _html_list("Salvaged: these parts of the sources could not be read, and are zeros", salvage_lines(found))
+    yield from _html_list("Skipped", skipped_lines(found))
+    yield from _html_list(
+        "Not pruned", (f"{name_within_run(job, run.id)}: {why}" for job, why in found.past.left.items())
+    )
+    yield from _html_table("Transactions", GROUPS, map(group_cells, found.transactions))
     if found.decisions:
-        yield "<ul>" + "".join(f"<li>{escape(decision(txn, run.id))}</li>" for txn in found.decisions[:20]) + "</ul>"
-    yield from _table("Hosts", GROUPS, map(group_cells, found.hosts))
-    marked = frozenset(short(job.id, run.id) for job in found.failures)
-    yield from _table("Jobs", JOBS, map(job_cells, found.jobs), marked)
+        yield (
+            "<ul>" + "".join(f"<li>{escape(decision_line(txn, run.id))}</li>" for txn in found.decisions[:20]) + "</ul>"
+        )
+    yield from _html_table("Hosts", GROUPS, map(group_cells, found.hosts))
+    marked = frozenset(name_within_run(job.id, run.id) for job in found.failures)
+    yield from _html_table("Jobs", JOBS, map(job_cells, found.jobs), marked)
     for job, events in found.events.items():
         begin = events[0].at
-        rows = ((f"{event.at - begin:+.3f} s", sentence(event)) for event in events)
-        yield from _table(f"What {short(job, run.id)} did, from {clock(begin, now)} on", ("AFTER", "EVENT"), rows)
-    yield f"<footer>blockjobs, {count(run.jobs, 'job')}, written at {escape(clock(now, 0))}</footer>"
+        rows = ((f"{event.at - begin:+.3f} s", event_sentence(event)) for event in events)
+        yield from _html_table(
+            f"What {name_within_run(job, run.id)} did, from {time_of_day(begin, now)} on", ("AFTER", "EVENT"), rows
+        )
+    yield f"<footer>blockjobs, {counted_noun(run.jobs, 'job')}, written at {escape(time_of_day(now, 0))}</footer>"
 
 
-def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
+def _html_list(title: str, lines: Iterable[str]) -> Iterator[str]:
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     if items:
         yield f'<h2>{escape(title)}</h2><ul class="failures">{items}</ul>'
 
 
-def _table(
+def _html_table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], marked: frozenset[str] = frozenset()
 ) -> Iterator[str]:
     """A table without the columns of empty cells only."""

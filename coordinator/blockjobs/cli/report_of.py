@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from blockjobs.cli.history import HistoryEntry, past_of
-from blockjobs.cli.phrases import sentence
+from blockjobs.cli.phrases import event_sentence
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import Status
@@ -55,7 +55,7 @@ class Report:
 
     @property
     def failures(self) -> tuple[JobView, ...]:
-        return tuple(job for job in self.jobs if bad(job))
+        return tuple(job for job in self.jobs if is_unsuccessful(job))
 
     @property
     def dismissed(self) -> int:
@@ -72,17 +72,18 @@ class Report:
             "hosts": [group.to_json() for group in self.hosts],
             "jobs": [job_json(job) for job in self.jobs], "dismissed": self.dismissed,
             "slowest": {
-                job: [{"time": event.at, "event": event.name, "text": sentence(event)} for event in events]
+                job: [{"time": event.at, "event": event.name, "text": event_sentence(event)} for event in events]
                 for job, events in self.events.items()
             },
         }  # fmt: skip
 
 
-def gather(fleet: Fleet, run_id: str) -> Report:
+def gather_report(fleet: Fleet, run_id: str) -> Report:
     """Read a run; raises NoSuchRun."""
     run = fleet.run(run_id)
     views = sorted(
-        (job for job in fleet.list(run.id) if job.run == run.id), key=lambda job: (not bad(job), -job.elapsed)
+        (job for job in fleet.list(run.id) if job.run == run.id),
+        key=lambda job: (not is_unsuccessful(job), -job.elapsed),
     )
     policies = run.fields.policies
     named: dict[str, list[JobView]] = {}
@@ -94,30 +95,34 @@ def gather(fleet: Fleet, run_id: str) -> Report:
     decided = tuple(txn for txn in over if txn is not None)
     slowest = [job.id for job in sorted(views, key=lambda job: -job.elapsed)[:SLOWEST]]
     return Report(
-        past_of(fleet, run), tuple(views), _groups(named), decided, _groups(hosts),
-        _events(fleet, slowest, run.published, run.ended),
+        past_of(fleet, run), tuple(views), _sorted_groups(named), decided, _sorted_groups(hosts),
+        _events_of_jobs(fleet, slowest, run.published, run.ended),
     )  # fmt: skip
 
 
-def bad(job: JobView) -> bool:
+def is_unsuccessful(job: JobView) -> bool:
     return job.status in (Status.ABORTING, Status.CONCLUDED) and job.ret != 0
 
 
-def _groups(members: Mapping[str, Sequence[JobView]]) -> tuple[Group, ...]:
-    return tuple(_group(name, each) for name, each in sorted(members.items()))
+def _sorted_groups(members: Mapping[str, Sequence[JobView]]) -> tuple[Group, ...]:
+    return tuple(_group_of_jobs(name, each) for name, each in sorted(members.items()))
 
 
-def _group(name: str, members: Sequence[JobView]) -> Group:
+def _group_of_jobs(name: str, members: Sequence[JobView]) -> Group:
     starts = [job.started for job in members if job.started]
     ends = [job.ended or job.now for job in members if job.started]
     return Group(
-        name, len(members), sum(bad(job) and not job.cancelled for job in members),
-        sum(bad(job) and job.cancelled for job in members), sum(job.bytes.get("read", 0) for job in members),
-        sum(job.bytes.get("written", 0) for job in members), (max(ends) - min(starts)) / 1000 if starts else 0.0,
-    )  # fmt: skip
+        name,
+        len(members),
+        sum(is_unsuccessful(job) and not job.cancelled for job in members),
+        sum(is_unsuccessful(job) and job.cancelled for job in members),
+        sum(job.bytes.get("read", 0) for job in members),
+        sum(job.bytes.get("written", 0) for job in members),
+        (max(ends) - min(starts)) / 1000 if starts else 0.0,
+    )
 
 
-def _events(fleet: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
+def _events_of_jobs(fleet: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
     """The events still known of some jobs, from one reading of the stream over the time of the run."""
     told: dict[str, list[Event]] = {job: [] for job in wanted}
     for event in fleet.registry.events.all(f"{since - 1}-0") if wanted else ():

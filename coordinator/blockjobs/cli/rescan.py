@@ -10,11 +10,11 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.cli.phrases import count
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.cli.selection import named_hosts
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.rescan import BackupStanding, name_of
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 
 if TYPE_CHECKING:
     from blockjobs.ask.rescan import HostScan
@@ -60,14 +60,14 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
         for scan in rescanning(wanted):
             scans.append(scan)
             if not json:
-                for text in told(scan):
+                for text in host_scan_lines(scan):
                     click.echo(text)
     if json:
         print_json([scan.to_json() for scan in scans])
     elif not scans:
         click.echo("no host has registered")
     else:
-        click.echo(summary(scans, dry=dry_run))
+        click.echo(rescan_summary(scans, dry=dry_run))
     return 0 if all(scan.whole for scan in scans) else 1
 
 
@@ -80,10 +80,10 @@ class RescanProgress:
     def tell(self, scan: HostScan) -> None:
         if time.monotonic() >= self._last + EVERY:
             self._last = time.monotonic()
-            click.echo(f"{scan.host}: {count(scan.counts.total() + scan.restored, 'manifest')} so far", err=True)
+            click.echo(f"{scan.host}: {counted_noun(scan.counts.total() + scan.restored, 'manifest')} so far", err=True)
 
 
-def told(scan: HostScan) -> Iterator[str]:
+def host_scan_lines(scan: HostScan) -> Iterator[str]:
     """A line about a host, and further lines about odd findings."""
     if "" in scan.lost:
         yield f"{scan.host}: not read: {scan.lost['']}"
@@ -93,23 +93,23 @@ def told(scan: HostScan) -> Iterator[str]:
     numbers += [f"{odd} that cannot be read or do not count"] * bool(odd)
     yield f"{scan.host}: {', '.join(numbers) or 'no backups'}"
     for root, why in scan.lost.items():
-        yield f"  {printable(root)}: not read to its end: {printable(why)}"
+        yield f"  {printable_text(root)}: not read to its end: {printable_text(why)}"
     for why, number in scan.aside.items():
         yield f"  {number} {why}"
     for path, why in scan.odd[:SHOWN]:
-        yield f"  {printable(path) or scan.host}: {printable(why)}"
+        yield f"  {printable_text(path) or scan.host}: {printable_text(why)}"
     if (rest := odd - len(scan.odd[:SHOWN])) > 0:
         yield f"  ... and {rest} more"
 
 
-def summary(scans: list[HostScan], *, dry: bool) -> str:
+def rescan_summary(scans: list[HostScan], *, dry: bool) -> str:
     """The number of added backups and of runs, and the way to allow pruning."""
     added = [each for scan in scans for each in scan.added]
     if not added:
         return "nothing was found that is not known"
     runs = {each.run for each in added}
     names = sorted({name_of(run) for run in runs})
-    noted = f"{count(len(added), 'backup')} of {count(len(runs), 'run')}"
+    noted = f"{counted_noun(len(added), 'backup')} of {counted_noun(len(runs), 'run')}"
     if dry:
         return f"{noted} would be added (dry run: nothing was changed)"
     confirm = f"`blockjobs prune {names[0]}`" if len(names) == 1 else "`blockjobs prune NAME`"

@@ -7,8 +7,8 @@ from datetime import datetime
 import click
 
 from blockjobs.cli.job_options import POLICIES, SizeType, follower_options, format_option, in_place_option, room_option
-from blockjobs.cli.output import complain
-from blockjobs.cli.start import HOSTED, places, start
+from blockjobs.cli.output import print_error
+from blockjobs.cli.start import HOSTED, complete_volumes, start_and_follow
 from blockjobs.client.event_stream import Patience
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import volumespec
@@ -59,8 +59,8 @@ def restore(  # noqa: PLR0917 - click passes by name
       blockjobs restore web1:/backup/root.img web1:/tmp/superblock.bin --offset 1KiB --length 1KiB
     """
     with Fleet(url) as fleet:
-        source = published(fleet, image)
-        (read, written), host = places(fleet, source, dest)
+        source = place_of_image(fleet, image)
+        (read, written), host = complete_volumes(fleet, source, dest)
         plans: list[RunPlan] = []
 
         def plan(now: datetime) -> RunPlan:
@@ -73,9 +73,9 @@ def restore(  # noqa: PLR0917 - click passes by name
             ))  # fmt: skip
             return plans[-1]
 
-        code = start(fleet, plan, detach=detach, json=json, patience=patience)
+        code = start_and_follow(fleet, plan, detach=detach, json=json, patience=patience)
         if force and not detach:
-            sight = Patience(patience, say=complain, what=f"run {plans[-1].run}")
+            sight = Patience(patience, say=print_error, what=f"run {plans[-1].run}")
             sight.ask(lambda: warn_of_differing(fleet, plans[-1]))
         return code
 
@@ -103,7 +103,7 @@ def kept_of(fleet: Fleet, job: str) -> str:
     return ":".join(places[0]).replace("{", "{{").replace("}", "}}")
 
 
-def published(fleet: Fleet, image: str) -> str:
+def place_of_image(fleet: Fleet, image: str) -> str:
     """The place of an image named by a job; any text of another form unchanged.
 
     Raises:
@@ -117,7 +117,7 @@ def published(fleet: Fleet, image: str) -> str:
         return kept_of(fleet, image)
     target = job.spec.target
     if not isinstance(target.volume, FileVolume | FormatVolume) or not isinstance(
-        volumespec.bottom(target.volume), FileVolume
+        volumespec.bottom_volume(target.volume), FileVolume
     ):
         raise Refused(f"job '{image}' has left no image in a file: its target is {target.text}")
     if job.status is not Status.CONCLUDED or job.ret:

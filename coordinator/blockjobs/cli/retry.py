@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from blockjobs.cli import runfile
-from blockjobs.cli.gather import absent, gather
+from blockjobs.cli.gather import gather_fleet_facts, unavailable_hosts
 from blockjobs.cli.job_options import follower_options
-from blockjobs.cli.phrases import count, short
-from blockjobs.cli.start import start
+from blockjobs.cli.phrases import counted_noun, name_within_run
+from blockjobs.cli.start import start_and_follow
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import rerun
 from blockjobs.model.errors import Refused
@@ -41,15 +41,15 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: floa
     with Fleet(url) as fleet:
         run = fleet.run(run_id)
         if not run.ended:
-            raise Refused(f"run '{run.id}' is still going: {count(run.open, 'job')} of {run.jobs} are not over")
-        jobs = [job.spec for job in failed(fleet, run)]
+            raise Refused(f"run '{run.id}' is still going: {counted_noun(run.open, 'job')} of {run.jobs} are not over")
+        jobs = [job.spec for job in uncommitted_jobs(fleet, run)]
         if not jobs and not run.fields.skipped:
             raise Refused(f"run '{run.id}' has nothing to start again: every job of it committed")
-        plan_at = planner(fleet, run, jobs)
-        return start(fleet, plan_at, detach=detach, json=json, patience=patience)
+        plan_at = rerun_planner(fleet, run, jobs)
+        return start_and_follow(fleet, plan_at, detach=detach, json=json, patience=patience)
 
 
-def failed(fleet: Fleet, run: RunView) -> list[JobView]:
+def uncommitted_jobs(fleet: Fleet, run: RunView) -> list[JobView]:
     """The jobs of a run that did not commit.
 
     Raises:
@@ -58,26 +58,26 @@ def failed(fleet: Fleet, run: RunView) -> list[JobView]:
     there = [job for job in fleet.list(run.id) if job.run == run.id]
     bad = [job for job in there if job.status is Status.CONCLUDED and job.ret]
     if missing := run.failed + run.cancelled - len(bad):
-        what = count(missing, "job")
+        what = counted_noun(missing, "job")
         raise Refused(
             f"run '{run.id}': {what} that failed {'was' if missing == 1 else 'were'} dismissed; start its file"
         )
     return bad
 
 
-def planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
+def rerun_planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
     """The function that plans the rerun for a start time; skipped jobs are planned anew from the run's file.
 
     Raises:
         Refused: the file cannot be read, or no job can be started, as hosts are away.
     """
-    away = absent(fleet, dict.fromkeys(job.host for job in jobs))
+    away = unavailable_hosts(fleet, dict.fromkeys(job.host for job in jobs))
     going, skipped = [], []
     for job in jobs:
         name = transaction_name(run.id, job.transaction, run.fields.policies)
         if job.host in away and run.fields.policies.get(name, Policy()).offline.what == "skip":
             why = f"host '{job.host}' {away[job.host]}"
-            skipped.append(Skipped(transaction=name, host=job.host, jobs=(short(job.id, run.id),), why=why))
+            skipped.append(Skipped(transaction=name, host=job.host, jobs=(name_within_run(job.id, run.id),), why=why))
         else:
             going.append(job)
     more_at = left_out(fleet, run)
@@ -86,7 +86,7 @@ def planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[da
         more, still = more_at(now)
         if not going and not more:
             raise Refused(f"run '{run.id}' has nothing that can be started now: {(*skipped, *still)[0].why}")
-        return rerun.plan(
+        return rerun.plan_rerun(
             run.id, run.name, going, run.fields, now, grouped=run.grouped, more=more, skipped=(*skipped, *still)
         )
 
@@ -102,9 +102,9 @@ def left_out(
         return lambda _: ([], ())
     if not run.fields.file:
         raise Refused(f"run '{run.id}' has no file that says again what it went without: start it as it was started")
-    had = {short(place.job, run.id) for place in fleet.registry.views.places(run.id)}
-    read = runfile.read(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
-    facts = gather(fleet, read, lambda text: click.echo(text, err=True))
+    had = {name_within_run(place.job, run.id) for place in fleet.registry.views.places(run.id)}
+    read = runfile.read_run_file(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
+    facts = gather_fleet_facts(fleet, read, lambda text: click.echo(text, err=True))
 
     def at(now: datetime) -> tuple[list[JobSpec], tuple[Skipped, ...]]:
         plan = read.plan(now, facts)
@@ -114,7 +114,7 @@ def left_out(
         jobs = [
             job for job in plan.jobs
             if (transaction_name(plan.run, job.transaction, policies), job.host) in wanted
-            and short(job.id, plan.run) not in had
+            and name_within_run(job.id, plan.run) not in had
         ]  # fmt: skip
         return jobs, tuple(each for each in plan.fields.skipped if (each.transaction, each.host) in wanted)
 

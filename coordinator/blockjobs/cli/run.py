@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from blockjobs.cli import runfile
-from blockjobs.cli.gather import gather
+from blockjobs.cli.gather import gather_fleet_facts
 from blockjobs.cli.job_options import (
     POLICIES,
     SOURCE_POLICIES,
@@ -23,9 +23,9 @@ from blockjobs.cli.job_options import (
 )
 from blockjobs.cli.refusal import refusal_told
 from blockjobs.cli.start import (
-    places,
+    complete_volumes,
     read_whole,
-    start,
+    start_and_follow,
 )
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import cuts
@@ -65,9 +65,9 @@ def run(  # noqa: PLR0917 - click passes by name
 
             def ask() -> None:
                 nonlocal facts
-                facts = gather(fleet, read, lambda text: click.echo(text, err=True))
+                facts = gather_fleet_facts(fleet, read, lambda text: click.echo(text, err=True))
 
-            return start(
+            return start_and_follow(
                 fleet, lambda now: read.plan(now, facts), detach=detach, json=json, patience=patience, before=ask,
                 cancels=on_term == "cancel",
             )  # fmt: skip
@@ -132,8 +132,8 @@ def backup(  # noqa: PLR0917 - click passes by name
     if quiesce and snapshot == cuts.NONE:
         raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
     with Fleet(url) as fleet:
-        (read, written), host = places(fleet, source, target)
-        return start(fleet, lambda now: plan_backup(
+        (read, written), host = complete_volumes(fleet, source, target)
+        return start_and_follow(fleet, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
             form=form, source_form=source_form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
             digests=not no_digests,

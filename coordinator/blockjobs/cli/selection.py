@@ -39,7 +39,7 @@ def is_glob(text: str) -> bool:
     return _GLOB.search(text) is not None
 
 
-def select(fleet: Fleet, text: str) -> Selection:
+def select_runs_and_jobs(fleet: Fleet, text: str) -> Selection:
     """Find the runs and jobs of an ID; an id of both a run and a job means the run.
 
     Raises:
@@ -59,30 +59,30 @@ def select(fleet: Fleet, text: str) -> Selection:
         run = views.run_id(text)
     except NoSuchRun:
         try:
-            return Selection(text, (), (_published(fleet, text),), many=False)
+            return Selection(text, (), (_published_place(fleet, text),), many=False)
         except NoSuchJob:
             raise NoSuchRun(text) from None
     return Selection(text, (run,), tuple(views.places(run)), many=True)
 
 
-def _published(fleet: Fleet, job_id: str) -> JobPlace:
+def _published_place(fleet: Fleet, job_id: str) -> JobPlace:
     place, *_ = fleet.registry.views.published(job_id)
     return place
 
 
-def concerns(event: Event, texts: Iterable[str]) -> bool:
+def is_event_about(event: Event, texts: Iterable[str]) -> bool:
     """Whether an event is about a run, a transaction, a job or a host in ``texts``, by name or by glob."""
     names = (event.id, event.run, event.txn, event.host)
-    return any(any(matches(name, text) for name in names if name) for text in texts)
+    return any(any(is_glob_match(name, text) for name in names if name) for text in texts)
 
 
-def matches(name: str, text: str) -> bool:
+def is_glob_match(name: str, text: str) -> bool:
     """Redis' globs, as far as ids need globs: ``*``, ``?``, ``[abc]``, ``[^abc]``; other characters are literal."""
-    return _pattern(text).fullmatch(name) is not None if is_glob(text) else name == text
+    return _glob_as_regex(text).fullmatch(name) is not None if is_glob(text) else name == text
 
 
 @cache
-def _pattern(text: str) -> re.Pattern[str]:
+def _glob_as_regex(text: str) -> re.Pattern[str]:
     """A glob as a regular expression."""
     words = {"*": ".*", "?": "."}
     parts = re.split(r"(\*|\?|\[\^?[^\]]+\])", text)

@@ -16,7 +16,7 @@ MALLOPT: Final = {
 }
 
 
-def begin() -> None:
+def set_up_service() -> None:
     """Log to stderr, and set the C library's heap up for a process that runs for months.
 
     By default the C library gives every thread a separate heap, up to eight for each CPU, and puts even blocks of

@@ -9,11 +9,19 @@ import click
 
 from blockjobs.cli.board import Row
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import print_json, span
-from blockjobs.cli.phrases import CRASHED, apart, clock, count, hangs, since, speed
-from blockjobs.cli.selection import is_glob, select
-from blockjobs.cli.standing import heading, needs
-from blockjobs.cli.why import Scene, slowed, why
+from blockjobs.cli.output import duration_as_clock, print_json
+from blockjobs.cli.phrases import (
+    CRASHED,
+    counted_noun,
+    hanging_path_text,
+    short_duration_text,
+    since_text,
+    speed_text,
+    time_of_day,
+)
+from blockjobs.cli.selection import is_glob, select_runs_and_jobs
+from blockjobs.cli.standing import needs_of_run, run_heading
+from blockjobs.cli.why import Scene, reason_of_slowness, reasons_to_wait
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import CRASH
@@ -45,7 +53,7 @@ def show(id_: str, json: bool, url: str | None) -> None:
       blockjobs show nightly-20261122T103000Z.db1-data
     """
     with Fleet(url) as fleet:
-        chosen = select(fleet, id_)
+        chosen = select_runs_and_jobs(fleet, id_)
         jobs = fleet.registry.views.jobs(chosen.jobs) if chosen.many else map(fleet.get, (at.job for at in chosen.jobs))
         scenes = () if chosen.runs else (scene_of(fleet, job) for job in jobs)
         if json:
@@ -69,13 +77,13 @@ def scene_of(fleet: Fleet, job: JobView) -> Scene:
         daemons=registry.hosts.daemons(),
         store=next((store for store in fleet.stores() if store.name == name), None) if name else None,
         before=registry.limits.ahead(name, job.host, job.id) if job.crowded else None,
-        behind=_behind(fleet, job),
+        behind=_run_ahead(fleet, job),
         held_since=fleet.glances.held_since(job.id) if held else {},
         terms={r: terms for (name, r), terms in registry.verbs.terms().items() if name == job.id} if held else {},
     )
 
 
-def _behind(fleet: Fleet, job: JobView) -> str:
+def _run_ahead(fleet: Fleet, job: JobView) -> str:
     """The run that this job's run waits for."""
     try:
         return fleet.run(job.run).queued
@@ -85,16 +93,21 @@ def _behind(fleet: Fleet, job: JobView) -> str:
 
 def job_json(scene: Scene) -> dict[str, Any]:
     job = scene.job
-    return job.to_json() | {"waits": why(scene), "bytes": job.bytes, "result": job.result, "unsettled": job.unsettled}
+    return job.to_json() | {
+        "waits": reasons_to_wait(scene),
+        "bytes": job.bytes,
+        "result": job.result,
+        "unsettled": job.unsettled,
+    }
 
 
 def run_json(fleet: Fleet, run_id: RunId) -> dict[str, Any]:
     run = fleet.run(run_id)
     return run.to_json() | {
         "left-out": [left.to_json() for left in run.fields.skipped],
-        "transactions": [txn.to_json() for txn in transactions(fleet, run_id)],
+        "transactions": [txn.to_json() for txn in transactions_of_run(fleet, run_id)],
         "notices": [notice.to_json() for notice in fleet.registry.notices.of(run_id)],
-        "attention": fleet.registry.attention.to_json(needs(fleet, run_id)),
+        "attention": fleet.registry.attention.to_json(needs_of_run(fleet, run_id)),
         "hanging": [{"host": name, **each.to_dict()} for name, each in hanging_of_run(fleet, run_id)],
     }
 
@@ -105,20 +118,24 @@ def about_job(scene: Scene) -> Iterator[str]:
     yield f"{job.id}: {Row.of(job).word}"
     facts = {
         "run": job.run,
-        "transaction": job.transaction + _decision(scene.txn),
+        "transaction": job.transaction + _decision_text(scene.txn),
         "host": job.host,
         "source": spec.source.text,
         "target": spec.target.text,
-        "job": ", ".join(_options(job)),
+        "job": ", ".join(_option_texts(job)),
         "progress": f"{size_text(job.offset)} of {size_text(job.len)}"
         + (f" ({100 * job.offset // job.len} %)" if job.len else ""),
-        "speed": ", ".join(filter(None, (speed(job.speed), slowed(scene)))),
+        "speed": ", ".join(filter(None, (speed_text(job.speed), reason_of_slowness(scene)))),
         "store": spec.store,
-        "submitted": clock(job.created / 1000, now),
-        "cut": _cut(scene),
-        "started": f"{clock(job.started / 1000, now)}, {span(job.elapsed)} ago" if job.started else "",
-        "ended": f"{clock(job.ended / 1000, now)}, {span(job.elapsed)} after its start" if job.ended else "",
-        "attempts": _attempts(job),
+        "submitted": time_of_day(job.created / 1000, now),
+        "cut": _cut_text(scene),
+        "started": f"{time_of_day(job.started / 1000, now)}, {duration_as_clock(job.elapsed)} ago"
+        if job.started
+        else "",
+        "ended": f"{time_of_day(job.ended / 1000, now)}, {duration_as_clock(job.elapsed)} after its start"
+        if job.ended
+        else "",
+        "attempts": _attempts_text(job),
         "bytes": ", ".join(f"{name} {size_text(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
         "died": f"its last attempt that was lost: {job.died}" if job.died else "",
@@ -130,50 +147,54 @@ def about_job(scene: Scene) -> Iterator[str]:
         },
         "read": _READ_FROM.get(job.result.get(FROM_MEDIUM), ""),
         "untouched": f"{size_text(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
-        "undefined": _undefined(scene),
+        "undefined": _undefined_text(scene),
         "resolved": resolution_text(job.resolved, job.published_as, job.run) if job.resolved else "",
     }
     if job.ended:
-        facts["started"] = clock(job.started / 1000, now) if job.started else ""
+        facts["started"] = time_of_day(job.started / 1000, now) if job.started else ""
     for name, value in facts.items():
         if value:
             yield f"  {name + ':':<13}{value}"
     for warning in job.warnings:
         yield f"  warning:     {warning}"
-    for reason in why(scene):
+    for reason in reasons_to_wait(scene):
         yield f"  waiting:     {reason}"
 
 
-def _undefined(scene: Scene) -> str:
+def _undefined_text(scene: Scene) -> str:
     job, host = scene.job, scene.hosts.get(scene.job.host)
     if not job.undefined or host is None:
         return job.undefined
-    device = volumespec.label(job.spec.target.volume)
+    device = volumespec.volume_label(job.spec.target.volume)
     listed = host.facts.get("undefined")  # None: the steps worker has just started and has not read its records yet
     if listed is None or any(left["device"] == device for left in listed):
         return job.undefined
     return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
 
 
-def _cut(scene: Scene) -> str:
+def _cut_text(scene: Scene) -> str:
     """How and when the source was cut, and for how long it stood still."""
     cut, txn = scene.job.cut, scene.txn
     if cut is None:
         return ""
     if not cut:
         return f"none: {cut.why}" if cut.why else ""
-    frozen = f", frozen for {apart(cut.frozen)}" if cut.frozen else ""
-    text = f"{cut.how}, at {clock(cut.begin, scene.now)}, within {apart(cut.end - cut.begin)}{frozen}"
+    frozen = f", frozen for {short_duration_text(cut.frozen)}" if cut.frozen else ""
+    text = (
+        f"{cut.how}, at {time_of_day(cut.begin, scene.now)}, within {short_duration_text(cut.end - cut.begin)}{frozen}"
+    )
     if cut.consistency == CRASH:
         return f"{text}; {CRASHED}"
-    return text + (f"; all of its transaction within {apart(txn.skew)}" if txn and txn.skew is not None else "")
+    return text + (
+        f"; all of its transaction within {short_duration_text(txn.skew)}" if txn and txn.skew is not None else ""
+    )
 
 
-def _decision(txn: TxnView | None) -> str:
+def _decision_text(txn: TxnView | None) -> str:
     return f" ({txn.decision}: {txn.why})" if txn and txn.decision else ""
 
 
-def _options(job: JobView) -> Iterator[str]:
+def _option_texts(job: JobView) -> Iterator[str]:
     spec = job.spec
     yield f"{spec.type} {spec.sync}"
     yield from ["digests"] * spec.digests
@@ -183,7 +204,7 @@ def _options(job: JobView) -> Iterator[str]:
     yield f"on-source-error {spec.on_source_error}, on-target-error {spec.on_target_error}"
 
 
-def _attempts(job: JobView) -> str:
+def _attempts_text(job: JobView) -> str:
     if not job.attempts:
         return ""
     lost = f", {job.lost} lost in a row" if job.lost else ""
@@ -194,32 +215,32 @@ def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
     """The lines about a run: the transactions, and by kind of waiting the number of jobs."""
     now = fleet.registry.hosts.now() / 1000
     run = fleet.run(run_id)
-    yield heading(run, now)
+    yield run_heading(run, now)
     yield f"  completion-mode: {run.mode}"
     for left in run.fields.skipped:
         told = f" of transaction {left.transaction}" if left.transaction else ""
         yield f"  skipped{told}: {left.host}: {', '.join(left.jobs)}: {left.why}"
-    for txn in transactions(fleet, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
-        stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
-        skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
-        yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
+    for txn in transactions_of_run(fleet, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
+        stands = f", at {txn.barrier} {since_text(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
+        skew = f", cut within {short_duration_text(txn.skew)}" if txn.skew is not None else ""
+        yield f"  transaction {txn.id}: {counted_noun(txn.jobs, 'job')}{skew}{stands}{_decision_text(txn)}"
         if txn.doubt:
             yield f"    not decided: {txn.doubt}"
-    yield from (f"  needs attention: {need.text}" for need in needs(fleet, run_id))
+    yield from (f"  needs attention: {need.text}" for need in needs_of_run(fleet, run_id))
     for notice in fleet.registry.notices.of(run_id):
         yield f"  notice: {about_notice(notice, now)}"
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return
     for name, each in hanging_of_run(fleet, run_id):
-        yield f"  on host {name} {hangs(each, now)}"
+        yield f"  on host {name} {hanging_path_text(each, now)}"
     for job in fleet.list(run_id):
         if job.status is not Status.CONCLUDED:
-            waiting.setdefault(_kind(job), []).append(job)
+            waiting.setdefault(_waiting_key(job), []).append(job)
     for kind, jobs in list(waiting.items())[:REASONS]:
-        reasons = why(scene_of(fleet, jobs[-1]))
+        reasons = reasons_to_wait(scene_of(fleet, jobs[-1]))
         told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
-        yield f"  {count(len(jobs), 'job')} {kind}{told}"
+        yield f"  {counted_noun(len(jobs), 'job')} {kind}{told}"
 
 
 def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
@@ -240,22 +261,22 @@ def about_notice(notice: NoticeView, now: float) -> str:
     who = f"{notice.outcome} to {notice.url}"
     match notice.state:
         case "sent":
-            told = f"told at {clock(notice.at / 1000, now)}, {tries}"
+            told = f"told at {time_of_day(notice.at / 1000, now)}, {tries}"
         case "failed":
             told = f"not told, given up after {tries}: {notice.error}"
         case _:
             told = f"not told yet, {tries}"
-            told += f": {notice.error}; next at {clock(notice.due / 1000, now)}" * bool(notice.error)
+            told += f": {notice.error}; next at {time_of_day(notice.due / 1000, now)}" * bool(notice.error)
     return f"{who}: {told}" + f" ({notice.about})" * bool(notice.about)
 
 
-def _kind(job: JobView) -> str:
+def _waiting_key(job: JobView) -> str:
     """A key for jobs that wait alike."""
     word = Row.of(job).word
     return f"{word} on {job.host}" if word in ("queued", "created") else word
 
 
-def transactions(fleet: Fleet, run_id: RunId) -> Iterator[TxnView]:
+def transactions_of_run(fleet: Fleet, run_id: RunId) -> Iterator[TxnView]:
     txns: dict[TxnId, None] = dict.fromkeys(place.transaction for place in fleet.registry.views.places(run_id))
     for txn in txns:
         view = fleet.registry.views.transaction(txn)

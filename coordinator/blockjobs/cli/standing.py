@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from blockjobs.cli.phrases import ago, clock, count
+from blockjobs.cli.phrases import counted_noun, duration_text, time_of_day
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.attention import Need
 from blockjobs.model.ids import RunId
@@ -13,7 +13,7 @@ from blockjobs.model.policies import replaced_text
 from blockjobs.registry.views import JobPlace, RunView
 
 
-def as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
+def runs_as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
     """The state for programs; ``places``: the jobs, or None for every job of the runs."""
     views = fleet.registry.views
     if places is None:
@@ -28,26 +28,26 @@ def as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | No
     }
 
 
-def needs(fleet: Fleet, run_id: RunId) -> list[Need]:
+def needs_of_run(fleet: Fleet, run_id: RunId) -> list[Need]:
     """The conditions of a run that need a person."""
     return fleet.registry.attention.needs(run_id, fleet.registry.attention.thresholds())
 
 
-def heading(run: RunView, now: float) -> str:
+def run_heading(run: RunView, now: float) -> str:
     """A run as one line."""
     over = run.jobs - run.open
     began = run.published / 1000
     if run.ended:
-        state = f"{run.outcome} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+        state = f"{run.outcome} at {time_of_day(run.ended / 1000, now)} after {duration_text(run.ended / 1000 - began)}"
         state += f": {replaced_text(run.replaced)}" * bool(run.replaced)
     elif run.replaced:
         state = f"ends as skipped: {replaced_text(run.replaced)}"
     elif run.queued:
-        state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
+        state = f"queued behind {run.queued} since {time_of_day(began, now)} ({duration_text(now - began)})"
     else:
-        state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
+        state = f"running since {time_of_day(began, now)} ({duration_text(now - began)}), {over} of {run.jobs} over"
     bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
     bad += [f"{run.skipped} skipped"] * bool(run.skipped)
     if run.fields.deadline and not run.ended:
-        bad.append(f"to end by {clock(began + run.fields.deadline, now)}")
-    return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
+        bad.append(f"to end by {time_of_day(began + run.fields.deadline, now)}")
+    return ", ".join([f"{run.id}: {counted_noun(run.jobs, 'job')}, {state}", *bad])

@@ -18,12 +18,12 @@ import redis
 
 from blockjobs.cli import runfile
 from blockjobs.cli.board import Board, Row
-from blockjobs.cli.follow import Detach, Show, follow, salvaged_lines, shown, verdict
+from blockjobs.cli.follow import Detach, Show, follow_board, outcome_lines, salvaged_lines, shown_progress
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import complain, print_json
-from blockjobs.cli.phrases import count, speed
-from blockjobs.cli.standing import as_json
-from blockjobs.cli.tellable import untellable
+from blockjobs.cli.output import print_error, print_json
+from blockjobs.cli.phrases import counted_noun, speed_text
+from blockjobs.cli.standing import runs_as_json
+from blockjobs.cli.tellable import notify_target_error
 from blockjobs.client.event_stream import Patience, Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import (
@@ -53,21 +53,21 @@ Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfile.RunFileRead:
     """A run file, checked as far as possible without the fleet; raises BadInput."""
-    read = runfile.read(file, changes, only)
+    read = runfile.read_run_file(file, changes, only)
     with suppress(NameUsed):  # only the registry knows the names
         read.plan(datetime.now(UTC))
     return read
 
 
-def places(fleet: Fleet, *texts: str) -> tuple[list[str], str | None]:
+def complete_volumes(fleet: Fleet, *texts: str) -> tuple[list[str], str | None]:
     """Typed volumes in full, and the host of volumes without a host; a name of ``volumes list`` stays unchanged."""
     names = {node.name for node in fleet.volumes()}
     bare = [text for text in texts if text not in names and not HOSTED.match(text)]
     host = only_host([view.name for view in fleet.hosts()], bare[0]) if bare else None
-    return [text if text in names else volume(text) for text in texts], host
+    return [text if text in names else absolute_volume(text) for text in texts], host
 
 
-def volume(text: str, directory: str = "") -> str:
+def absolute_volume(text: str, directory: str = "") -> str:
     """A typed volume: a relative path without a host becomes absolute; ``directory``: the base, "" for the current."""
     if HOSTED.match(text) or text.startswith("/"):
         return text
@@ -89,7 +89,7 @@ def only_host(hosts: list[Any], text: str) -> str:
     return str(hosts[0])
 
 
-def start(
+def start_and_follow(
     fleet: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
     before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
@@ -102,21 +102,28 @@ def start(
     seq, stores = fleet.registry.events.last(), fleet.stores()
     fleet.registry.submit.patience = patience
     try:
-        plan = submit(fleet, plan_at, before)
+        plan = submit_run(fleet, plan_at, before)
     except RunSkipped as passed:
         click.echo(str(passed), err=json)
         if json:
-            print_json(as_json(fleet, []))
+            print_json(runs_as_json(fleet, []))
         return 0
-    with started(plan.run):
+    with raising_sight_lost(plan.run):
         return attend_to_end(
-            fleet, plan, seq, list(redefined(stores, plan)), Patience(patience, say=complain, what=f"run {plan.run}"),
-            detach=detach, json=json, cancels=cancels, ending=ending,
-        )  # fmt: skip
+            fleet,
+            plan,
+            seq,
+            list(redefined_store_lines(stores, plan)),
+            Patience(patience, say=print_error, what=f"run {plan.run}"),
+            detach=detach,
+            json=json,
+            cancels=cancels,
+            ending=ending,
+        )
 
 
 @contextmanager
-def started(run: RunId) -> Iterator[None]:
+def raising_sight_lost(run: RunId) -> Iterator[None]:
     """Turn errors in the block into a follower's errors: the run goes on, so no error may deny the start."""
     try:
         yield
@@ -139,18 +146,21 @@ def attend_to_end(
     queued = sight.ask(lambda: fleet.run(plan.run)).queued
     behind = f", queued behind {queued}" if queued else ""
     click.echo(
-        f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}{behind}", err=json
-    )  # fmt: skip
+        f"run {plan.run}: {counted_noun(len(plan.jobs), 'job')} on {counted_noun(hosts, 'host')}{without}{behind}",
+        err=json,
+    )
     for text in notes:
         click.echo(text, err=True)
     if detach:
         if json:
-            print_json(sight.ask(lambda: as_json(fleet, [plan.run])))
+            print_json(sight.ask(lambda: runs_as_json(fleet, [plan.run])))
         return 0
-    with Detach() as leave, shown(json=json) as show:
+    with Detach() as leave, shown_progress(json=json) as show:
         sight.say = show.say
-        board = attend(fleet, plan, seq, show, sight, until=lambda: left(fleet, plan, leave, sight, cancels=cancels))
-    sight.say = complain
+        board = follow_submitted_run(
+            fleet, plan, seq, show, sight, until=lambda: leave_or_cancel_run(fleet, plan, leave, sight, cancels=cancels)
+        )
+    sight.say = print_error
     if board.gone:
         return Exit.GONE
     if not board.ended:
@@ -158,17 +168,17 @@ def attend_to_end(
         click.echo(f"                            Cancel it: blockjobs cancel {plan.run}", err=True)
         return Exit.INTERRUPTED if leave.asked == signal.SIGINT else Exit.TERMINATED
     if json:
-        print_json(sight.ask(lambda: as_json(fleet, [plan.run])))
+        print_json(sight.ask(lambda: runs_as_json(fleet, [plan.run])))
     ended = sight.ask(lambda: fleet.verdict(plan.run))
     if not (json and ended is Verdict.ALL):  # failures go to stderr: cron mails stderr, a pipe does not swallow it
         met = ended is Verdict.PARTIAL
-        told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
+        told = ending(board, plan.run, skipped) if ending else outcome_lines(board, plan.run, skipped, met=met)
         told += salvaged_lines(sight.ask(lambda: fleet.run(plan.run)))
         click.echo("\n".join(told), err=ended is not Verdict.ALL)
     return int(ended)
 
 
-def left(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
+def leave_or_cancel_run(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
     """Whether the follower leaves; with ``cancels``, SIGTERM cancels the run, and the follower awaits the end."""
     if not (cancels and leave.asked == signal.SIGTERM):
         return bool(leave.asked)
@@ -181,17 +191,19 @@ def left(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels
     return False
 
 
-def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
+def redefined_store_lines(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
     """Lines about stores with a new budget in this run's file: the newest definition wins."""
     for store in before:
         now = plan.fields.stores.get(store.name)
         if now is not None and (now.jobs, now.speed) != (store.jobs, store.speed):
             changes = [f"jobs {store.jobs or 'any'} -> {now.jobs or 'any'}"] * (now.jobs != store.jobs)
-            changes += [f"speed {speed(store.speed)} -> {speed(now.speed)}"] * (now.speed != store.speed)
+            changes += [f"speed {speed_text(store.speed)} -> {speed_text(now.speed)}"] * (now.speed != store.speed)
             yield f"store {store.name}: {', '.join(changes)}, as this file says (before: {store.by})"
 
 
-def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
+def submit_run(
+    fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None
+) -> RunPlan:
     """Submit a run that starts now, or in the next free second of the run's name: run ids have whole seconds."""
     for left in reversed(range(TRIES)):
         if before is not None:
@@ -210,7 +222,7 @@ def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callabl
     return plan
 
 
-def attend(
+def follow_submitted_run(
     fleet: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
@@ -221,7 +233,7 @@ def attend(
     sight = sight or Patience(say=show.say)
     run = replace(sight.ask(lambda: fleet.run(plan.run)), ended=0)
     board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
-    follow(
+    follow_board(
         fleet, board, Stream(fleet.registry, seq, sight), show, until=lambda: board.ended or until(),
         each=lambda: each(board),
     )  # fmt: skip
@@ -237,5 +249,5 @@ def warn_of_dead_daemons(fleet: Fleet) -> None:
 
 def warn_of_untellable(fleet: Fleet, plan: RunPlan) -> None:
     """Warn of a notify target out of reach: the run is not refused, but the end may go untold."""
-    if wrong := untellable(fleet.registry.notices, plan.fields.notify):
+    if wrong := notify_target_error(fleet.registry.notices, plan.fields.notify):
         click.echo(f"warning: {wrong}", err=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.job_options import SizeType
-from blockjobs.cli.options import owner, redis_option
-from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.phrases import speed as in_words
+from blockjobs.cli.options import redis_option, user_and_machine
+from blockjobs.cli.output import aligned_lines, print_json
+from blockjobs.cli.phrases import speed_text as in_words
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.numbers import size_text
 from blockjobs.registry.limits import StoreView
@@ -36,12 +36,12 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
     if json:
         print_json([store.to_json() for store in found])
         return
-    rows = [cells(store, alive=alive) for store in found]
-    for text in aligned([TITLES, *rows]) if rows else ["no run file has defined a store"]:
+    rows = [store_cells(store, alive=alive) for store in found]
+    for text in aligned_lines([TITLES, *rows]) if rows else ["no run file has defined a store"]:
         click.echo(text)
 
 
-def cells(store: StoreView, *, alive: bool = True) -> list[str]:
+def store_cells(store: StoreView, *, alive: bool = True) -> list[str]:
     copies = f"{store.running} of {store.jobs}" if store.jobs else str(store.running)
     flows = f"{size_text(store.flow)}/s" if alive else "unknown"  # without a coordinator the flow is not measured
     return [store.name, copies, str(store.waiting), flows, in_words(store.speed), store.path, store.by]
@@ -67,11 +67,11 @@ def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> Non
     if jobs is None and speed is None:
         raise click.UsageError("--jobs, --speed or both were expected")
     with Fleet(url) as fleet:
-        jobs_before, speed_before = fleet.set_store(name, jobs=jobs, speed=speed, by=owner())
+        jobs_before, speed_before = fleet.set_store(name, jobs=jobs, speed=speed, by=user_and_machine())
         now = fleet.store(name)
     told = []
     if jobs is not None:
-        told.append(f"{copies(now.jobs)} at once (was {copies(jobs_before)})")
+        told.append(f"{copies_text(now.jobs)} at once (was {copies_text(jobs_before)})")
     if speed is not None:
         told.append(f"{in_words(now.speed)} (was {in_words(speed_before)})")
     click.echo(f"{name}: {', '.join(told)}")
@@ -90,9 +90,9 @@ def remove(name: str, url: str | None) -> None:
       blockjobs stores remove nas1
     """
     with Fleet(url) as fleet:
-        fleet.remove_store(name, by=owner())
+        fleet.remove_store(name, by=user_and_machine())
     click.echo(f"{name}: forgotten; what lies in it was not touched")
 
 
-def copies(limit: int) -> str:
+def copies_text(limit: int) -> str:
     return f"{limit} cop{'y' if limit == 1 else 'ies'}" if limit else "any number of copies"

@@ -20,9 +20,9 @@ from typing import Final, Self
 
 import psutil
 
-from blockjobs.cli.guard import Guard, kill
+from blockjobs.cli.guard import Guard, kill_process_group
 from blockjobs.cli.reports import Reports
-from blockjobs.process.spawn import adopt_orphans, describe_end, spawn
+from blockjobs.process.spawn import adopt_orphans, describe_end, spawn_child
 from blockjobs.process.watchdog import SOCKET
 from blockjobs.server import last_line
 
@@ -146,7 +146,7 @@ class Supervisor:
         child.started, child.ready = time.monotonic(), False
         env = {name: value for name, value in child.program.env.items() if not name.startswith("WATCHDOG_")}
         try:
-            child.process = spawn(child.program.argv, log=child.log, env=env | {SOCKET: self._reports.address})
+            child.process = spawn_child(child.program.argv, log=child.log, env=env | {SOCKET: self._reports.address})
         except OSError as wrong:  # no memory, the program is being replaced, ...
             self._bury(child, f"it could not be started ({wrong})")
             return
@@ -165,7 +165,7 @@ class Supervisor:
                 continue
             group, code = child.process.pid, child.process.returncode
             child.process, child.ready = None, False
-            kill(group)  # a dead leader's group would hold sockets, locks and files
+            kill_process_group(group)  # a dead leader's group would hold sockets, locks and files
             self._guard.drop(group)
             self._bury(child, describe_end(code))
         for orphan in self._orphans():

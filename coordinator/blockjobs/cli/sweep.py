@@ -7,8 +7,8 @@ from typing import Final
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.phrases import count
+from blockjobs.cli.output import aligned_lines, print_json
+from blockjobs.cli.phrases import counted_noun
 from blockjobs.cli.selection import named_hosts
 from blockjobs.client.fleet import Fleet
 
@@ -52,6 +52,6 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str
     else:
         words = {"removed": "would be removed", "published": "would be published"} if dry_run else {}
         told = [[words.get(row["state"], row["state"]), *(row[name] for name in COLUMNS)] for row in rows]
-        click.echo("\n".join(aligned(told)))
-        click.echo(count(len(rows), "finding") + (" (dry run: nothing was changed)" if dry_run else ""))
+        click.echo("\n".join(aligned_lines(told)))
+        click.echo(counted_noun(len(rows), "finding") + (" (dry run: nothing was changed)" if dry_run else ""))
     return 1 if any(row["state"] == "left" for row in rows) else 0

@@ -21,12 +21,12 @@ from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.model.liveness import WorkerName
-from blockjobs.registry.address import redacted
-from blockjobs.registry.connection import connect
+from blockjobs.registry.address import redacted_url
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.server import RedisServer, last_line, make_private, socket_in
-from blockjobs.settings import absolute, read_settings
+from blockjobs.settings import absolute_path, read_settings
 
 READY_LIMIT: Final = 60.0  # seconds until every process must answer
 LOOK: Final = 0.1  # seconds between two checks of the processes
@@ -64,23 +64,23 @@ def up(
     directory = directory or known.dir
     if directory is None:
         raise BadInput("--dir: this user has no home directory: a directory that can be written was expected")
-    directory = absolute(directory, "--dir")
-    with owned(directory), Supervisor(make_logs(directory)) as supervisor:
+    directory = absolute_path(directory, "--dir")
+    with locked_directory(directory), Supervisor(make_logs(directory)) as supervisor:
         url = start_server(supervisor, directory, settings.find_url(settings=known) if known.redis_url else "")
-        with connect(url) as client:
+        with connect_client(url) as client:
             expect_fit_server(client, url)
         note_shared_disk(directory, hosts)
         for host in hosts:
             write_host(
                 directory, host, slots, allow_overwrite=allow_overwrite, allow_in_place=allow_in_place, devices=devices
             )
-        for program in programs(directory, url, hosts, slots, flower):
+        for program in local_programs(directory, url, hosts, slots, flower):
             supervisor.start(program)
         with written_env(directory, url):
             if await_ready(supervisor, url, hosts):
                 names = ", ".join(host.name for host in hosts)
                 click.echo(
-                    f"ready: {names}; Redis {redacted(url)}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}"
+                    f"ready: {names}; Redis {redacted_url(url)}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}"
                 )
                 while supervisor.tend(3600):
                     pass
@@ -100,7 +100,7 @@ def check_flower() -> None:
 # --- programs ----------------------------------------------------------------------------------------
 
 
-def programs(
+def local_programs(
     directory: Path, url: str, hosts: Sequence[LocalHost], slots: int, flower: int | None
 ) -> Iterator[Program]:
     """The programs without the server, in the order of starting."""
@@ -132,7 +132,7 @@ def qmp_socket(directory: Path) -> Path:
 
 
 @contextmanager
-def owned(directory: Path) -> Iterator[None]:
+def locked_directory(directory: Path) -> Iterator[None]:
     """Hold ``directory`` against any other ``up``; wait a little for the processes of a killed ``up``.
 
     Raises:
@@ -145,9 +145,9 @@ def owned(directory: Path) -> Iterator[None]:
     lock = os.open(directory / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         give_up = time.monotonic() + LEFTOVER_LIMIT
-        while not _locked(lock):
+        while not _try_lock(lock):
             holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-            if _lives(holder) or time.monotonic() > give_up:
+            if _is_holder_alive(holder) or time.monotonic() > give_up:
                 raise Refused(f"another `blockjobs up` runs in {directory} (process {holder}): stop it or give --dir")
             time.sleep(0.1)
         os.ftruncate(lock, 0)
@@ -157,7 +157,7 @@ def owned(directory: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _locked(lock: int) -> bool:
+def _try_lock(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -165,7 +165,7 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def _lives(holder: str) -> bool:
+def _is_holder_alive(holder: str) -> bool:
     """Whether the ``up`` with the process id in the lock is alive, not only its remains."""
     try:
         return psutil.Process(int(holder)).status() != psutil.STATUS_ZOMBIE
@@ -217,9 +217,9 @@ def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) ->
         BlockjobsError: a process does not come up; quotes the last line of its log.
     """
     give_up = time.monotonic() + READY_LIMIT
-    with connect(url) as client:
+    with connect_client(url) as client:
         registry = Registry(client)
-        while waiting := supervisor.silent() + _down(registry, hosts):
+        while waiting := supervisor.silent() + _missing_workers(registry, hosts):
             broken = [child for child in supervisor.children.values() if child.deaths >= GIVE_UP]
             if broken or time.monotonic() > give_up:
                 name = broken[0].program.name if broken else waiting[0]
@@ -230,7 +230,7 @@ def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) ->
     return True
 
 
-def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
+def _missing_workers(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
     """The missing workers of the hosts that the coordinator has not judged up."""
     known = registry.hosts.known()
     down = [host.name for host in hosts if host.name not in known or known[host.name].state != "up"]

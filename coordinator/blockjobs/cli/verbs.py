@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from blockjobs.cli.job_options import SizeType
-from blockjobs.cli.options import cause_option, for_option, owner, redis_option
+from blockjobs.cli.options import cause_option, for_option, redis_option, user_and_machine
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import complain
-from blockjobs.cli.phrases import count, speed
-from blockjobs.cli.selection import Selection, select
+from blockjobs.cli.output import print_error
+from blockjobs.cli.phrases import counted_noun, speed_text
+from blockjobs.cli.selection import Selection, select_runs_and_jobs
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import JobId
@@ -22,7 +22,7 @@ from blockjobs.model.states import ACCEPTS, Status, Verb
 Act = Callable[[JobId], str]  # applies a verb to a job, and returns the job's new state in a word
 
 
-def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
+def apply_verb(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
     """Apply a verb to a selection; return the number of jobs by new state.
 
     Members of a run or a glob that do not accept the verb are skipped, as long as some member accepts.
@@ -49,29 +49,29 @@ def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]
     return done
 
 
-def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Fleet, JobId], str]) -> int:
+def apply_verb_to_ids(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Fleet, JobId], str]) -> int:
     """Apply a verb to every ID; return the exit code.  A refused ID does not stop the rest."""
     bear_lost_output()
     refused: Refused | None = None
     with Fleet(url) as fleet:
         for text in ids:
             try:
-                chosen = select(fleet, text)
-                done = apply(fleet, chosen, verb, lambda job: act(fleet, job))
-                click.echo(f"{text}: {told(done, len(chosen.jobs), many=chosen.many)}")
+                chosen = select_runs_and_jobs(fleet, text)
+                done = apply_verb(fleet, chosen, verb, lambda job: act(fleet, job))
+                click.echo(f"{text}: {verb_summary(done, len(chosen.jobs), many=chosen.many)}")
             except Refused as wrong:
                 if len(ids) == 1:
                     raise
-                complain(str(wrong))
+                print_error(str(wrong))
                 refused = wrong
     return refused.exit_code if refused else 0
 
 
-def told(done: Counter[str], jobs: int, *, many: bool) -> str:
+def verb_summary(done: Counter[str], jobs: int, *, many: bool) -> str:
     """``paused``; of many: ``3 jobs paused, 1 job pausing (of 8)``."""
     if not many:
         return next(iter(done))
-    parts = ", ".join(f"{count(number, 'job')} {word}" for word, number in done.items())
+    parts = ", ".join(f"{counted_noun(number, 'job')} {word}" for word, number in done.items())
     return parts if done.total() == jobs else f"{parts} (of {jobs})"
 
 
@@ -92,16 +92,22 @@ def pause(ids: tuple[str, ...], cause: str, seconds: float | None, url: str | No
       blockjobs pause nightly-20261122T103000Z --for 600 --cause 'a report runs'
     """
 
-    whose = owner() if cause or seconds else ""
+    whose = user_and_machine() if cause or seconds else ""
 
     def act(fleet: Fleet, job: JobId) -> str:
         status = fleet.pause(job, cause=cause, owner=whose, seconds=seconds or 0.0)
-        return "held before its start" if status is Status.CREATED else "paused" if _still(status) else "pausing"
+        return (
+            "held before its start"
+            if status is Status.CREATED
+            else "paused"
+            if _is_standing_still(status)
+            else "pausing"
+        )
 
-    return each(ids, url, Verb.PAUSE, act)
+    return apply_verb_to_ids(ids, url, Verb.PAUSE, act)
 
 
-def _still(status: Status) -> bool:
+def _is_standing_still(status: Status) -> bool:
     return status in (Status.PAUSED, Status.STANDBY)
 
 
@@ -116,9 +122,9 @@ def resume(ids: tuple[str, ...], url: str | None) -> int:
     """
 
     def act(fleet: Fleet, job: JobId) -> str:
-        return "resuming" if _still(fleet.resume(job)) else "resumed"
+        return "resuming" if _is_standing_still(fleet.resume(job)) else "resumed"
 
-    return each(ids, url, Verb.RESUME, act)
+    return apply_verb_to_ids(ids, url, Verb.RESUME, act)
 
 
 @click.command()
@@ -135,7 +141,7 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
         fleet.cancel(job)
         return "cancelled"
 
-    return each(ids, url, Verb.CANCEL, act)
+    return apply_verb_to_ids(ids, url, Verb.CANCEL, act)
 
 
 @click.command()
@@ -152,7 +158,7 @@ def complete(ids: tuple[str, ...], url: str | None) -> int:
         fleet.complete(job)
         return "completing"
 
-    return each(ids, url, Verb.COMPLETE, act)
+    return apply_verb_to_ids(ids, url, Verb.COMPLETE, act)
 
 
 @click.command()
@@ -169,7 +175,7 @@ def finalize(ids: tuple[str, ...], url: str | None) -> int:
         fleet.finalize(job)
         return "finalizing"
 
-    return each(ids, url, Verb.FINALIZE, act)
+    return apply_verb_to_ids(ids, url, Verb.FINALIZE, act)
 
 
 @click.command()
@@ -186,7 +192,7 @@ def dismiss(ids: tuple[str, ...], url: str | None) -> int:
         fleet.dismiss(job)
         return "dismissed"
 
-    return each(ids, url, Verb.DISMISS, act)
+    return apply_verb_to_ids(ids, url, Verb.DISMISS, act)
 
 
 @click.command("set-speed", context_settings={"ignore_unknown_options": True})  # -5 is a bad SPEED, no option
@@ -203,6 +209,6 @@ def set_speed(id_: str, limit: int, url: str | None) -> int:
 
     def act(fleet: Fleet, job: JobId) -> str:
         before = fleet.set_speed(job, limit)
-        return f"now at {speed(limit)} (was {speed(before)})"
+        return f"now at {speed_text(limit)} (was {speed_text(before)})"
 
-    return each((id_,), url, Verb.SET_SPEED, act)
+    return apply_verb_to_ids((id_,), url, Verb.SET_SPEED, act)

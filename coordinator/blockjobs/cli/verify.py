@@ -10,10 +10,10 @@ import click
 
 from blockjobs.cli.board import Board
 from blockjobs.cli.follow import SHOWN
-from blockjobs.cli.gather import absent
-from blockjobs.cli.phrases import ago, count
-from blockjobs.cli.selection import is_glob, matches
-from blockjobs.cli.start import HOSTED, start
+from blockjobs.cli.gather import unavailable_hosts
+from blockjobs.cli.phrases import counted_noun, duration_text
+from blockjobs.cli.selection import is_glob, is_glob_match
+from blockjobs.cli.start import HOSTED, start_and_follow
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import restores, verifications, volumespec
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
@@ -54,24 +54,28 @@ def verify_there(fleet: Fleet, texts: Sequence[str], *, speed: int, detach: bool
     Raises:
         Refused: an ID has no published image, or a run is still going.
     """
-    images = chosen(fleet, texts)
+    images = chosen_images(fleet, texts)
     places = [(store.name, store.path) for store in fleet.stores()]
-    going, without = ready(fleet, [replace(image, store=store_of(image.path, places)) for image in images])
+    going, without = readable_images(fleet, [replace(image, store=store_of(image.path, places)) for image in images])
     if not going:
         raise Refused(f"nothing can be verified now: {without[0][1]}")
-    return start(
-        fleet, lambda now: verifications.plan(going, now, speed=speed, without=without), detach=detach, json=json,
-        patience=patience, ending=told,
-    )  # fmt: skip
+    return start_and_follow(
+        fleet,
+        lambda now: verifications.plan_verification(going, now, speed=speed, without=without),
+        detach=detach,
+        json=json,
+        patience=patience,
+        ending=verification_lines,
+    )
 
 
-def chosen(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
+def chosen_images(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
     """The selected images, without repetition."""
     shelf: Shelf | None = None
     found: dict[tuple[str, str], PublishedImage] = {}
     for text in texts:
         if HOSTED.match(text):
-            images = [placed(text)]
+            images = [image_at_path(text)]
         else:
             shelf = shelf or Shelf(fleet)
             images = shelf.find(text)
@@ -80,9 +84,9 @@ def chosen(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
     return list(found.values())
 
 
-def placed(text: str) -> PublishedImage:
+def image_at_path(text: str) -> PublishedImage:
     """The image at a place HOST:/PATH."""
-    volume = volumespec.parse(text)
+    volume = volumespec.parse_volume(text)
     if not isinstance(volume.volume, FileVolume):
         raise Refused(f"{volume.text} is a device: the file of a published image was expected")
     return PublishedImage(host=volume.host, path=volume.volume.filename)
@@ -111,7 +115,7 @@ class Shelf:
         elif (run := self._runs.get(RunId(text))) is not None:
             found, what = ImageSelection(), f"run '{text}'"
             if not run.ended and not self._itself(run):
-                raise Refused(f"{what} is still going: {count(run.open, 'job')} of {run.jobs} are not over")
+                raise Refused(f"{what} is still going: {counted_noun(run.open, 'job')} of {run.jobs} are not over")
             self._whole(run, found)
         else:
             return self._one(text)
@@ -130,7 +134,7 @@ class Shelf:
         listed = {target.job for target in targets}
         on_record = [job for job in self._here.list(run.id) if job.run == run.id and job.id not in listed]
         for job in on_record:
-            found.put(unlisted(job))
+            found.put(image_outside_history(job))
         if not listed and not on_record and run.pruned:
             found.left["pruned"] += run.pruned
 
@@ -140,7 +144,7 @@ class Shelf:
 
     def _like(self, text: str) -> ImageSelection:
         found = ImageSelection()
-        runs = [run for run in self._runs.values() if matches(run.id, text)]
+        runs = [run for run in self._runs.values() if is_glob_match(run.id, text)]
         for run in runs:
             if run.ended or self._itself(run):
                 self._whole(run, found)
@@ -149,12 +153,12 @@ class Shelf:
         whole = {run.id for run in runs}
         others = [target for each, targets in self._targets.items() if each not in whole for target in targets]
         for target in others:
-            if matches(target.job, text):
+            if is_glob_match(target.job, text):
                 found.put(self._there(target))
         listed = {target.job for target in others}
         for job in self._here.registry.views.jobs(self._here.glances.jobs_like(text)):
             if job.run not in whole and job.id not in listed:
-                found.put(unlisted(job))
+                found.put(image_outside_history(job))
         return found
 
     def _one(self, text: str) -> list[PublishedImage]:
@@ -169,7 +173,7 @@ class Shelf:
             got = found[0]
         else:
             try:
-                got = unlisted(self._here.get(text)) if text.isascii() else ""
+                got = image_outside_history(self._here.get(text)) if text.isascii() else ""
             except NoSuchJob:
                 got = ""
             if not got:
@@ -185,7 +189,7 @@ class Shelf:
         return PublishedImage(host=target.host, path=target.path, run=target.run, job=target.job)
 
 
-def unlisted(job: JobView) -> PublishedImage | str:
+def image_outside_history(job: JobView) -> PublishedImage | str:
     """The image of a job outside of the history, which only a restore has; else why the job has no image."""
     if job.type == verifications.TYPE:
         return ITSELF
@@ -202,11 +206,11 @@ def unlisted(job: JobView) -> PublishedImage | str:
     return image if kept else "restored without --keep-digests: there is nothing to compare it with"
 
 
-def ready(
+def readable_images(
     fleet: Fleet, images: Sequence[PublishedImage]
 ) -> tuple[list[PublishedImage], list[tuple[PublishedImage, str]]]:
     """The images readable now, and the remaining images with the reasons."""
-    away = absent(fleet, dict.fromkeys(Host(image.host) for image in images))
+    away = unavailable_hosts(fleet, dict.fromkeys(Host(image.host) for image in images))
     going, without = [], []
     for image in images:
         if image.host in away:
@@ -219,20 +223,20 @@ def ready(
     return going, without
 
 
-def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
+def verification_lines(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
     """The outcome of a verification: a line, and further lines for images changed or not read."""
     tally = board.runs[run_id]
-    took = ago(tally.ended - tally.began)
+    took = duration_text(tally.ended - tally.began)
     bad, stopped, away = tally.words["failed"], tally.words["cancelled"], sum(len(each.jobs) for each in skipped)
     good, images = tally.jobs - bad - stopped, tally.jobs + away
     verb = "is as it was" if good == 1 else "are as they were"
     if good == images:
-        return [f"run {run_id}: {count(images, 'image')} {verb} written, {size_text(tally.len)} in {took}"]
+        return [f"run {run_id}: {counted_noun(images, 'image')} {verb} written, {size_text(tally.len)} in {took}"]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     if images == len(failed) == 1:
         return [f"run {run_id} failed after {took}: {failed[0].error}"]
     counts = "".join(f", {n} {word}" for n, word in [(bad, "failed"), (stopped, "cancelled"), (away, "skipped")] if n)
-    lines = [f"run {run_id}: {good} of {count(images, 'image')} {verb} written{counts}, after {took}"]
+    lines = [f"run {run_id}: {good} of {counted_noun(images, 'image')} {verb} written{counts}, after {took}"]
     lines += [f"  {row.place.job}: {row.error}" for row in failed[:SHOWN]]
     lines += [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
     if more := max(0, len(failed) - SHOWN) + max(0, len(skipped) - SHOWN):

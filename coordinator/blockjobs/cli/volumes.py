@@ -7,7 +7,7 @@ import json as notation
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json
+from blockjobs.cli.output import aligned_lines, print_json
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput
 
@@ -37,10 +37,10 @@ def add(name: str, volume: str, url: str | None) -> None:
       blockjobs volumes add scratch '{"host": "web1", "driver": "null-co", "size": 1073741824}'
     """
     with Fleet(url) as fleet:
-        fleet.add_volume(name, parsed(volume))
+        fleet.add_volume(name, parse_typed_volume(volume))
 
 
-def parsed(text: str) -> object:
+def parse_typed_volume(text: str) -> object:
     """A typed volume.
 
     Raises:
@@ -49,7 +49,7 @@ def parsed(text: str) -> object:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        value: object = notation.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value: object = notation.loads(text, object_pairs_hook=_mapping_of_unique_keys, parse_constant=_no_constant)
         notation.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise BadInput(f"volume {text[:60]!r}: nested too deeply; a JSON object of a volume was expected") from None
@@ -61,7 +61,7 @@ def parsed(text: str) -> object:
     return value
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _mapping_of_unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key stands twice")
@@ -83,7 +83,7 @@ def list_(json: bool, url: str | None) -> None:
         print_json([node.to_json() for node in found])
         return
     rows = [[node.name, node.volume.volume.driver, node.volume.text] for node in found]
-    for text in aligned([TITLES, *rows]) if rows else ["no volume has a name"]:
+    for text in aligned_lines([TITLES, *rows]) if rows else ["no volume has a name"]:
         click.echo(text)
 
 

@@ -10,7 +10,7 @@ import click
 from blockjobs.cli.follow import Seconds, patience_option
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.selection import is_glob, select
+from blockjobs.cli.selection import is_glob, select_runs_and_jobs
 from blockjobs.client.event_stream import Patience
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchRun
@@ -45,11 +45,11 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
     with Fleet(url) as fleet:
         wanted: dict[str, None] = {}
         for text in ids:
-            chosen = select(fleet, text)
+            chosen = select_runs_and_jobs(fleet, text)
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
         outcome = fleet.wait(wanted, timeout, patience=patience)
         sight = Patience(patience, what=", ".join(wanted))
-        ends = {each: sight.ask(partial(ending, fleet, each, succeeded=done)) for each, done in outcome.items()}
+        ends = {each: sight.ask(partial(final_verdict, fleet, each, succeeded=done)) for each, done in outcome.items()}
         replaced = sight.ask(lambda: fleet.registry.views.replaced(map(RunId, ends)))
         words = {run: f"skipped: {replaced_text(by)}" for run, by in replaced.items()}
     for each, end in ends.items():
@@ -57,7 +57,7 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)
 
 
-def ending(fleet: Fleet, name: str, *, succeeded: bool) -> Verdict:
+def final_verdict(fleet: Fleet, name: str, *, succeeded: bool) -> Verdict:
     """The verdict on a run by its file's policies; a job only succeeds or fails."""
     try:
         return fleet.verdict(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.phrases import clock, count, hangs, since, speed
+from blockjobs.cli.phrases import counted_noun, hanging_path_text, since_text, speed_text, time_of_day
 from blockjobs.model.attention import HOLDABLE, unsettled_text
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.hanging import hanging_under
@@ -42,89 +42,89 @@ class Scene:
         return self.job.now / 1000
 
 
-def why(scene: Scene) -> list[str]:
+def reasons_to_wait(scene: Scene) -> list[str]:
     """The reasons for the job's wait, most important first; empty if the job moves or is over."""
     job = scene.job
     if job.status is Status.CONCLUDED:
         return []
-    reasons = _holds(scene) if job.status in HOLDABLE else []
+    reasons = _hold_reasons(scene) if job.status in HOLDABLE else []
     if job.unsettled:
         reasons.append(unsettled_text(job.unsettled, scene.txn.decision if scene.txn else ""))
     match job.status:
         case Status.CREATED:
-            reasons += _barrier(scene)
+            reasons += _barrier_reasons(scene)
         case Status.RUNNING | Status.READY if not job.claimed:
-            reasons += _slot(scene)
+            reasons += _slot_reasons(scene)
         case Status.PAUSED | Status.STANDBY if not job.holds and not job.claimed:
-            reasons += _slot(scene)
+            reasons += _slot_reasons(scene)
         case Status.READY:
             reasons.append(f"ready: waits for complete: blockjobs complete {job.id}")
         case Status.WAITING:
-            reasons += _peers(scene)
+            reasons += _peer_reasons(scene)
         case Status.PENDING:
-            reasons += _barrier(scene)
+            reasons += _barrier_reasons(scene)
         case Status.ABORTING:
-            reasons += ["waits for its attempt to end"] if job.claimed else _barrier(scene)
-    reasons += _stuck(scene)
+            reasons += ["waits for its attempt to end"] if job.claimed else _barrier_reasons(scene)
+    reasons += _hang_of_attempt(scene)
     if any(job.diverging):
-        changes, copied = map(speed, job.diverging)
+        changes, copied = map(speed_text, job.diverging)
         reasons.append(f"does not converge: its source changes by {changes}, {copied} are copied")
-    if job.claimed and job.status in QUEUED and (down := _down(scene, job.host)):
+    if job.claimed and job.status in QUEUED and (down := _absence_of_host(scene, job.host)):
         reasons.append(down)
     return reasons
 
 
-def _stuck(scene: Scene) -> list[str]:
+def _hang_of_attempt(scene: Scene) -> list[str]:
     """The hanging path that delays the job's attempt, or would delay its next attempt."""
     job = scene.job
     if job.claimed and job.hangs:
         at, path = job.hangs
-        return [f"{path} on host {job.host} hangs {since(at / 1000, scene.now)}: its attempt waits for it"]
-    return _hanging(scene, job.host, every=False) if not job.claimed and job.status in QUEUED else []
+        return [f"{path} on host {job.host} hangs {since_text(at / 1000, scene.now)}: its attempt waits for it"]
+    return _hanging_paths(scene, job.host, every=False) if not job.claimed and job.status in QUEUED else []
 
 
-def slowed(scene: Scene) -> str:
+def reason_of_slowness(scene: Scene) -> str:
     """Why the job may move less than the user's limit allows; "" without a lower limit."""
     job, host = scene.job, scene.hosts.get(scene.job.host)
     if not job.slowed:
         return ""
-    by = [f"host {host.name} ({speed(host.speed)} for all its copies)"] if host is not None and host.speed else []
+    by = [f"host {host.name} ({speed_text(host.speed)} for all its copies)"] if host is not None and host.speed else []
     if scene.store is not None and scene.store.speed:
-        by.append(f"store {scene.store.name} ({speed(scene.store.speed)} for all hosts)")
-    return f"slowed to {speed(job.limit)} by {' and '.join(by) or 'a limit that was lifted'}"
+        by.append(f"store {scene.store.name} ({speed_text(scene.store.speed)} for all hosts)")
+    return f"slowed to {speed_text(job.limit)} by {' and '.join(by) or 'a limit that was lifted'}"
 
 
-def absent(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str]:
+def absent_hosts_owing(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str]:
     """The absent hosts that owe a step, with the step."""
-    step = _step(txn)
+    step = _first_owed_step(txn)
     told = []
     for name, owed in sorted(txn.owing.items()):
         host = hosts.get(name)
         if step and owed.get(step, 0) > 0 and host is not None and host.state != "up":
             missing = lone_absence(host.absent)
             why = f" ({missing})" if missing else ""
-            at = since(host.since / 1000, now)
+            at = since_text(host.since / 1000, now)
             told.append(f"host {name} is {host.state} {at}{why} and owes {str(step).upper()}")
     return told
 
 
-def _holds(scene: Scene) -> list[str]:
+def _hold_reasons(scene: Scene) -> list[str]:
     told = []
     for reason, cause in scene.job.holds.items():
         if reason == "created":
             continue
         at = scene.held_since.get(reason)
-        text = f"held by {reason}" + (f" ({since(at, scene.now)})" if at else "") + (f": {cause}" if cause else "")
+        text = f"held by {reason}" + (f" ({since_text(at, scene.now)})" if at else "") + (f": {cause}" if cause else "")
         if terms := scene.terms.get(reason):
             text += f"; by {terms.owner}" * bool(terms.owner)
-            text += f"; until {clock(terms.until / 1000, scene.now)}" if terms.until else ""
+            text += f"; until {time_of_day(terms.until / 1000, scene.now)}" if terms.until else ""
         told.append(text + ("; its attempt has not stopped yet" if scene.job.busy else ""))
     return told
 
 
-def _slot(scene: Scene) -> list[str]:
+def _slot_reasons(scene: Scene) -> list[str]:
     job, store = scene.job, scene.store
-    if down := _down(scene, job.host):
+    if down := _absence_of_host(scene, job.host):
         return [down]
     host = scene.hosts[job.host]
     if store is not None and scene.before is not None:
@@ -136,20 +136,22 @@ def _slot(scene: Scene) -> list[str]:
     return [text] if scene.daemons["coordinator"] else [text, "the coordinator is not running: no host is rung"]
 
 
-def _peers(scene: Scene) -> list[str]:
+def _peer_reasons(scene: Scene) -> list[str]:
     """The reasons for a wait after the job's own copy is done."""
     if scene.txn is None:
         return []
     owing = {host: owed["run"] for host, owed in sorted(scene.txn.owing.items()) if owed.get("run", 0) > 0}
     if not owing:
-        return _barrier(scene)
+        return _barrier_reasons(scene)
     where = ", ".join(f"{n} on {host}" for host, n in owing.items())
-    return [f"waits for {count(sum(owing.values()), 'member')} of its transaction to be copied: {where}"] + [
-        text for host in owing for text in [*filter(None, [_down(scene, host)]), *_hanging(scene, host, every=True)]
+    return [f"waits for {counted_noun(sum(owing.values()), 'member')} of its transaction to be copied: {where}"] + [
+        text
+        for host in owing
+        for text in [*filter(None, [_absence_of_host(scene, host)]), *_hanging_paths(scene, host, every=True)]
     ]
 
 
-def _barrier(scene: Scene) -> list[str]:
+def _barrier_reasons(scene: Scene) -> list[str]:
     """The reasons for a wait at a barrier of the transaction."""
     txn, told = scene.txn, []
     if txn is None:
@@ -160,18 +162,18 @@ def _barrier(scene: Scene) -> list[str]:
         told.append(f"queued: waits for run {scene.behind} to end")
     elif txn.begins and not txn.decision:
         tries = f"try {scene.job.tries} of {scene.job.tries + txn.retry}"
-        told.append(f"{tries} begins at {clock(txn.begins / 1000, scene.now)}; before: {scene.job.failed_with}")
+        told.append(f"{tries} begins at {time_of_day(txn.begins / 1000, scene.now)}; before: {scene.job.failed_with}")
     elif txn.barrier == "finalize" and not txn.decision:
-        told.append(f"waits for finalize {since(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
+        told.append(f"waits for finalize {since_text(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
     else:
-        step = _step(txn)
+        step = _first_owed_step(txn)
         owing = [host for host, owed in sorted(txn.owing.items()) if step and owed.get(step, 0) > 0]
         if step in BY_HOSTS and owing:
-            told += [down for host in owing if (down := _down(scene, host))]
+            told += [down for host in owing if (down := _absence_of_host(scene, host))]
             verb = "owes" if len(owing) == 1 else "owe"
-            when = since(txn.since / 1000, scene.now)
+            when = since_text(txn.since / 1000, scene.now)
             told.append(f"waits for {', '.join(owing)}, which {verb} {str(step).upper()} {when}")
-            told += [text for host in owing for text in _hanging(scene, host, every=True)]
+            told += [text for host in owing for text in _hanging_paths(scene, host, every=True)]
         else:
             told.append("waits for the finalizer")
     if not scene.daemons["finalizer"]:
@@ -179,13 +181,13 @@ def _barrier(scene: Scene) -> list[str]:
     return told
 
 
-def _step(txn: TxnView) -> Step | None:
+def _first_owed_step(txn: TxnView) -> Step | None:
     """The first step that a host or the finalizer owes."""
     steps = (Step.SETTLE, Step.CONCLUDE) if txn.decision else FORWARD
     return next((step for step in steps if any(owed.get(step, 0) > 0 for owed in txn.owing.values())), None)
 
 
-def _hanging(scene: Scene, name: Host, *, every: bool) -> list[str]:
+def _hanging_paths(scene: Scene, name: Host, *, every: bool) -> list[str]:
     """The paths that hang beneath this job or in the job's transaction on a host; ``every``: else any hanging path."""
     host, job = scene.hosts.get(name), scene.job
     if host is None:
@@ -195,14 +197,16 @@ def _hanging(scene: Scene, name: Host, *, every: bool) -> list[str]:
         mine = [under]
     if not mine and every:
         mine = [*host.hanging]
-    return [f"on host {name} {hangs(each, scene.now)}" for each in mine[:HANGING]]
+    return [f"on host {name} {hanging_path_text(each, scene.now)}" for each in mine[:HANGING]]
 
 
-def _down(scene: Scene, name: Host) -> str:
+def _absence_of_host(scene: Scene, name: Host) -> str:
     host = scene.hosts.get(name)
     if host is None:
         return f"host {name} is not known"
     if host.state == "up":
         return ""
     missing = lone_absence(host.absent)
-    return f"host {name} is {host.state} {since(host.since / 1000, scene.now)}" + (f": {missing}" if missing else "")
+    return f"host {name} is {host.state} {since_text(host.since / 1000, scene.now)}" + (
+        f": {missing}" if missing else ""
+    )

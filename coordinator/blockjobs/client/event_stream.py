@@ -125,7 +125,7 @@ class Records:
         return again
 
 
-def ending(event: Event) -> bool | None:
+def event_success(event: Event) -> bool | None:
     """Whether the run or job of the event succeeded; None if the event is no end.
 
     A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case.  A job that is

@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from blockjobs.client.event_stream import BLOCK, Patience, Records, Stream, ending
+from blockjobs.client.event_stream import BLOCK, Patience, Records, Stream, event_success
 from blockjobs.client.holds import Standstill
 from blockjobs.client.stores import Budgets
 from blockjobs.model.errors import (
@@ -28,13 +28,13 @@ from blockjobs.model.errors import (
     WaitTimedOut,
 )
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.ids import host as checked_host
+from blockjobs.model.ids import checked_host_name as checked_host
 from blockjobs.model.liveness import WorkerName
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
-from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
-from blockjobs.registry.connection import connect
+from blockjobs.model.volumespec import HostedVolume, is_name, parse_volume, to_dict
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.events import Event
 from blockjobs.registry.fitness import expect_fit_server
@@ -58,7 +58,7 @@ class Fleet(Standstill, Budgets):
 
     def __init__(self, url: str | None = None) -> None:
         self.url = find_url(url)
-        client = connect(self.url)
+        client = connect_client(self.url)
         try:
             expect_fit_server(client, self.url, warn=False)
             expect_same_format(client)
@@ -138,7 +138,7 @@ class Fleet(Standstill, Budgets):
         """
         if not is_name(name):
             raise BadInput(f"invalid name {name!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
-        named = replace(parse(volume), node=name)
+        named = replace(parse_volume(volume), node=name)
         self.registry.nodes.add(Node(name, named, to_dict(named)))
 
     def remove_volume(self, name: str) -> None:
@@ -294,7 +294,7 @@ class Fleet(Standstill, Budgets):
             if left <= 0:
                 raise WaitTimedOut(open_)
             for event in stream.take(min(BLOCK, left)):
-                if outcome.get(event.id, True) is None and (told := ending(event)) is not None:
+                if outcome.get(event.id, True) is None and (told := event_success(event)) is not None:
                     outcome[event.id] = sight.ask(partial(self._ended, event.id, told))
             open_ = [each for each, succeeded in outcome.items() if succeeded is None]
             for each in records.twice(partial(self._strange, open_[:LOOKED_AT])):

@@ -17,7 +17,7 @@ from blockjobs.model import ids
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.states import STARTED, Status
-from blockjobs.registry.handover import MOVE, elsewhere
+from blockjobs.registry.handover import MOVE, job_on_host
 from blockjobs.registry.views import JobView
 
 WITHIN: Final = 60.0  # seconds
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Status:
     """See ``Fleet.move``."""
-    host, job = ids.host(to), fleet.get(job_id)
+    host, job = ids.checked_host_name(to), fleet.get(job_id)
     if job.status not in STARTED:
         raise Refused(f"Job '{job_id}' in state '{job.status}' cannot be moved")
     if job.host == host:
         raise Refused(f"job '{job_id}' is on host '{host}' already")
-    seen = ask(fleet, job, host)
+    seen = ask_next_host(fleet, job, host)
     verbs, reason = fleet.registry.verbs, MOVE + host
     if reason not in job.holds:  # else: an earlier process died during the same move
         seconds = (timeout or WITHIN) + WITHIN  # if this process dies, the hold ends, and the job goes on unmoved
@@ -47,7 +47,7 @@ def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Stat
         raise
 
 
-def ask(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
+def ask_next_host(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
     """The new host's answer about the volumes of the job.
 
     Raises:
@@ -55,7 +55,7 @@ def ask(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
         Refused: the new host does not see the volumes of the job.
     """
     look = {
-        "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": fleet.registry.moves.identity(job),
+        "as": "member", "spec": job_on_host(job.spec, host).to_dict(), "identity": fleet.registry.moves.identity(job),
         "cut": job.cut.to_dict() if job.cut else {},
     }  # fmt: skip
     seen: dict[str, Any] = Probe(fleet.registry, Doorbell(fleet.url))({host: [look]})[host][0]

@@ -13,7 +13,7 @@ from blockjobs.client.event_stream import BLOCK, Stream
 from blockjobs.model.errors import BadInput, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
 from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.states import ACCEPTS, Status, Verb
-from blockjobs.model.volumespec import parse
+from blockjobs.model.volumespec import parse_volume
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.holds import ALL, DRAIN, Holding
 from blockjobs.registry.nodes import NoSuchNode
@@ -92,7 +92,7 @@ class Standstill:
         give_up = None if timeout is None else time.monotonic() + timeout
         stream = Stream(self.registry, self.registry.events.last())
         views = Views(self.registry.client, internal=True, odd=STRICT)  # internal jobs are drained, too
-        while moving := [job for job in views.jobs(places) if not quiescent(job, parked=parked)]:
+        while moving := [job for job in views.jobs(places) if not is_quiescent(job, parked=parked)]:
             left = BLOCK if give_up is None else give_up - time.monotonic()
             if left <= 0:
                 raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")
@@ -114,14 +114,14 @@ class Standstill:
             return what
         name = what.removeprefix("node:")
         if name == what and (":" in what or "/" in what):
-            return parse(what).lock
+            return parse_volume(what).lock
         try:
             return self.registry.nodes.get(name).volume.lock
         except NoSuchNode:
             raise BadInput(f"'{name}' is neither a known host nor a registered volume") from None
 
 
-def quiescent(job: JobView, *, parked: bool) -> bool:
+def is_quiescent(job: JobView, *, parked: bool) -> bool:
     """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt with open files or a slot."""
     if job.status not in ACCEPTS[Verb.PAUSE]:  # the copy is over, or ends now
         return not job.claimed

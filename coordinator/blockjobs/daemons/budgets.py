@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.model.budgets import ANY, PAUSED, CopyRate, limits, timely, want
+from blockjobs.model.budgets import ANY, PAUSED, CopyRate, copy_limits, demanded_rate, timely_limits
 from blockjobs.model.ids import Host, JobId
-from blockjobs.process.clock import Every, boottime
+from blockjobs.process.clock import Every, seconds_since_boot
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.events import Event
 from blockjobs.registry.limits import Running, StoreView
@@ -55,7 +55,7 @@ class Use:
 
     def want(self, limit: int) -> int:
         """Bytes a second that the copy would use, estimated from the use under the lowest limit of the window."""
-        return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
+        return demanded_rate(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class BudgetDivider:
 
     def look(self) -> set[Host]:
         """Divide the budgets if a division is due; return the hosts to ring, where a copy got a place in a store."""
-        began = boottime()
+        began = seconds_since_boot()
         if not (self._each_look() or (self._due and began >= self._not_before)):
             return set()
         self._due = False
@@ -104,14 +104,16 @@ class BudgetDivider:
             self._give(each.host, each.store, each.has.at_most)
         waits = self._divide()
         freed = self._free([each for each in running if each.store and not each.claimed])
-        self._not_before = boottime() + 4 * (boottime() - began)  # at most a fifth of the time goes into this
+        self._not_before = seconds_since_boot() + 4 * (
+            seconds_since_boot() - began
+        )  # at most a fifth of the time goes into this
         if waits:
             self._due, self._not_before = True, max(self._not_before, began + ASK)
         return freed
 
     def patience_ms(self, most: int) -> int:
         """Milliseconds to wait for news, ``most`` or less: the wait ends when the next division is due."""
-        return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
+        return min(most, max(1, round((self._not_before - seconds_since_boot()) * 1000))) if self._due else most
 
     def at_first(self, host: Host, store: str) -> int:
         """Limit of a copy rung now, until a division counts the copy: at most the rest of the budget."""
@@ -155,13 +157,13 @@ class BudgetDivider:
             for place, each in self._copies.items()
         }
         budgets = {name: store.speed for name, store in self._stores.items()}
-        found = limits(copies, budgets, self._hosts)
+        found = copy_limits(copies, budgets, self._hosts)
         differ = {
             each.job: found[each.job] for each in self._copies.values()
             if abs(found[each.job] - each.limit) > SAME * each.limit or (not found[each.job] and each.limit)
         }  # fmt: skip
         has = {each.job: each.has for each in self._copies.values()}
-        now = timely(differ, has, copies, budgets, self._hosts)
+        now = timely_limits(differ, has, copies, budgets, self._hosts)
         self.registry.limits.limit({place: now[place[1]] for place in self._copies if place[1] in now})
         flows = dict.fromkeys(self._stores, 0.0)
         for place, each in self._copies.items():

@@ -16,7 +16,7 @@ from blockjobs.daemons.silence import Silence
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.liveness import WorkerName
-from blockjobs.process.clock import Every, boottime, read_boot_id
+from blockjobs.process.clock import Every, read_boot_id, seconds_since_boot
 from blockjobs.process.quarantine import Quarantine
 from blockjobs.registry.attempts import LEASE
 from blockjobs.registry.doors import Registry
@@ -123,7 +123,7 @@ class Coordinator:
 
     def _forget(self) -> bool:
         """Forget some old runs; return whether the next turn has to go on, lest many small runs pile up."""
-        if boottime() < self._certain_at:
+        if seconds_since_boot() < self._certain_at:
             return False
         now = self._now()
         forgotten = self.registry.retention.forget(now, keep_ms=self.keep_runs, each=self.quarantine.handle)
@@ -159,10 +159,10 @@ class Coordinator:
 
     def _watch_clock(self) -> None:
         """Notice a jump of Redis' clock; deadlines and retention do not jump with the clock."""
-        verdict, self._at_boot, ms = self.registry.clock.compare(read_boot_id(), round(1000 * boottime()))
+        verdict, self._at_boot, ms = self.registry.clock.compare(read_boot_id(), round(1000 * seconds_since_boot()))
         if verdict == "steady":
             return
-        self._certain_at = boottime() + UNCERTAIN
+        self._certain_at = seconds_since_boot() + UNCERTAIN
         if verdict == "jumped":
             log.error("Redis' clock was put %+.1f s: deadlines and retries stay as far away as they were; nothing is "
                       "forgotten for %.0f h", ms / 1000, UNCERTAIN / 3600)  # fmt: skip
@@ -172,7 +172,7 @@ class Coordinator:
 
     def _now(self) -> int:
         """Milliseconds by this machine's steady clock, on Redis' time scale; a jump since the last check is ignored."""
-        return self._at_boot + round(1000 * boottime())
+        return self._at_boot + round(1000 * seconds_since_boot())
 
     def _notice_restart(self) -> None:
         """After a start of Redis, count the silence of workers anew, and read the position in the events again.
@@ -213,7 +213,9 @@ class Coordinator:
         """Fence silent attempts; give back the store places of silent attempts on hosts not up."""
         leases = self.registry.hosts.leases(sorted(self._slots), self._busy)
         self._busy = frozenset(host for host, _ in leases)
-        silent = self._leases.look(boottime(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()})
+        silent = self._leases.look(
+            seconds_since_boot(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()}
+        )
         for (host, job), lease in leases.items():
             away = (host, job) in silent and host not in self.rollcall.up
             if lease.store and lease.vacated != away and (away or (host, job) not in silent):

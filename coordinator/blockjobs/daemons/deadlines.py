@@ -14,7 +14,7 @@ from functools import partial
 from blockjobs.model.ids import RunId
 from blockjobs.model.states import Status
 from blockjobs.registry.doors import Registry
-from blockjobs.registry.each import Each, plainly
+from blockjobs.registry.each import Each, call_unguarded
 from blockjobs.registry.events import Event
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Deadlines:
     registry: Registry
 
-    def heard(self, news: Iterable[Event], each: Each = plainly) -> None:
+    def heard(self, news: Iterable[Event], each: Each = call_unguarded) -> None:
         """Note jobs stopped by an error, drop the limits of concluded jobs, and launch the queued runs."""
         runs: list[RunId] = []
         jobs: dict[str, None] = {}
@@ -41,11 +41,11 @@ class Deadlines:
         if runs:
             self.launch(each)
 
-    def launch(self, each: Each = plainly) -> None:
+    def launch(self, each: Each = call_unguarded) -> None:
         for run in self.registry.submit.advance(each):
             log.info("run %s: its turn has come", run)
 
-    def look(self, now: int, each: Each = plainly) -> None:
+    def look(self, now: int, each: Each = call_unguarded) -> None:
         """Carry out the due limits; ``now``: milliseconds by the steady clock."""
         for run, why in self.registry.timeouts.late(now, each):
             log.warning("run %s: %s", run, why)

@@ -31,12 +31,12 @@ from blockjobs.model.barriers import (
     Next,
     Retry,
     Step,
-    plan,
+    next_action,
 )
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
-from blockjobs.process.clock import Every, boottime
+from blockjobs.process.clock import Every, seconds_since_boot
 from blockjobs.process.quarantine import Quarantine
 from blockjobs.registry.bells import LOST_AFTER
 from blockjobs.registry.doors import Registry
@@ -123,7 +123,7 @@ class Finalizer:
             self._collect()
             return
         asks = self._woken or self._each_asking()
-        due, now = self.registry.transactions.due(self._hosts if asks else ()), boottime()
+        due, now = self.registry.transactions.due(self._hosts if asks else ()), seconds_since_boot()
         self._notice_absence(now)
         awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
         for each in awake[:QUEUE]:
@@ -145,7 +145,7 @@ class Finalizer:
         self._recall(known)
         self._hanging = {}
         # Drop also transactions ended by another finalizer: no event reaches this finalizer about the end.
-        self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
+        self._rest = {txn: until for txn, until in self._rest.items() if until > seconds_since_boot()}
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
         self.registry.transactions.remind_of([*waited, *self._over(), *self._doubts])
@@ -177,7 +177,10 @@ class Finalizer:
 
     def _over(self) -> list[TxnId]:
         """The quarantined transactions due for another try."""
-        return [TxnId(item.removeprefix(_item(TxnId("")))) for item in self.quarantine.over(_item(TxnId("")))]
+        return [
+            TxnId(item.removeprefix(_quarantine_name(TxnId(""))))
+            for item in self.quarantine.over(_quarantine_name(TxnId("")))
+        ]
 
     def _collect(self) -> None:
         """Wait for the turns under way, not for long.  Raises redis.RedisError: Redis is away, as a lane has seen."""
@@ -188,7 +191,7 @@ class Finalizer:
 
     def _turn(self, due: Due) -> None:
         """Handle a transaction.  A transaction in quarantine is due again at the end of the pause."""
-        if self.quarantine.handle(_item(due.txn), partial(self._walk, due)) is None:
+        if self.quarantine.handle(_quarantine_name(due.txn), partial(self._walk, due)) is None:
             self.registry.transactions.close(due, None, finished=False)
 
     def _walk(self, due: Due) -> bool:
@@ -215,20 +218,20 @@ class Finalizer:
         Every answer of a host makes the transaction due, and a view reads the tallies of all hosts: without a rest in
         between, the cost of a barrier grows with the square of the number of hosts.
         """
-        began = boottime()
+        began = seconds_since_boot()
         view = self.registry.transactions.view(txn, start)
-        now = boottime()
+        now = seconds_since_boot()
         if view is not None and (waiting := self._waiting.get(txn)):
             self._answered |= dict.fromkeys(waiting.listen(view.shares, now), now)
         took = now - began
         if took >= LONG_LOOK:
-            self._rest[txn] = boottime() + min(2 * took, LONGEST_REST)
+            self._rest[txn] = seconds_since_boot() + min(2 * took, LONGEST_REST)
         else:
             self._rest.pop(txn, None)
         return view
 
     def _impatient(self, txn: TxnId, waiting: Waiting) -> bool:
-        now = boottime()
+        now = seconds_since_boot()
         again = any(now - at > RING_AGAIN for at, _ in waiting.rung.values())
         return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
@@ -242,15 +245,15 @@ class Finalizer:
             Unmoved: a step was done, and the transaction is unchanged.
         """
         before: tuple[BarrierView, Next] | None = None
-        until = boottime() + TURN
+        until = seconds_since_boot() + TURN
         while (view := self._view(txn, start)) is not None:
-            what = plan(view, self._silent | self._late(txn, Step.SETTLE))
+            what = next_action(view, self._silent | self._late(txn, Step.SETTLE))
             if before == (view, what):
                 raise Unmoved(f"{what} of transaction {txn} changed nothing")
             before = view, what
             if (finished := self._do(view, what)) is not None:
                 return finished, view
-            if boottime() > until:  # only now: however long all of it takes, each turn does a step
+            if seconds_since_boot() > until:  # only now: however long all of it takes, each turn does a step
                 return None
         self._waiting.pop(txn, None)
         return True, None
@@ -321,7 +324,7 @@ class Finalizer:
         A host that is down is rung on its return.
         """
         waiting = self._waiting.get(view.txn)
-        now = boottime()
+        now = seconds_since_boot()
         if waiting is None or waiting.step is not step:
             self._note(view, step)
             waiting = self._waiting[view.txn] = Waiting(step)
@@ -371,7 +374,7 @@ class Finalizer:
         waiting = self._waiting.get(txn)
         if waiting is None or waiting.step is not step:
             return frozenset()
-        now = boottime()
+        now = seconds_since_boot()
         silent = waiting.silent_for(self.deadlines[step], now)
         return frozenset(host for host in silent if not self._is_excused(host, txn, waiting, now))
 
@@ -405,6 +408,6 @@ class Finalizer:
         return "failed or cancelled on " + ", ".join(sorted(h for h, share in view.shares.items() if share.failed))
 
 
-def _item(txn: TxnId) -> str:
+def _quarantine_name(txn: TxnId) -> str:
     """The quarantine's name for a transaction."""
     return f"transaction {txn}"

@@ -14,12 +14,12 @@ from typing import Final
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
-from blockjobs.model.notices import ATTENTION, attention_body, shown
+from blockjobs.model.notices import ATTENTION, attention_body, public_url
 from blockjobs.model.overdue import NameSeen, overdue_need
 from blockjobs.notify import by_apprise
 from blockjobs.process.clock import Every
 from blockjobs.registry.doors import Registry
-from blockjobs.registry.each import Each, plainly
+from blockjobs.registry.each import Each, call_unguarded
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ LOOK: Final = 15.0  # seconds between two checks: a few small reads for each job
 class Lookout:
     registry: Registry
     limits: Thresholds = field(default_factory=Thresholds)
-    each: Each = plainly
+    each: Each = call_unguarded
     _due: Every = field(default_factory=lambda: Every(LOOK))
 
     def once(self) -> None:
@@ -41,7 +41,7 @@ class Lookout:
     def look(self) -> None:
         """Check the lines of the hosts, the watched runs and the names once."""
         self.registry.attention.publish_thresholds(self.limits)
-        self.registry.notices.publish_means(apprise=by_apprise.installed())
+        self.registry.notices.publish_means(apprise=by_apprise.is_apprise_installed())
         self.each("the lines of hosts", self.registry.attention.watch_lines)
         for run in self.registry.attention.watched():
             self.each(f"run {run}: what needs a person", partial(self._look_at, run))
@@ -61,7 +61,9 @@ class Lookout:
         if needs and urls:
             said = attention_body(run, view.name, attention.to_json(needs), run=run)
             if attention.tell(run, needs, said, urls):
-                log.warning("run %s: needs attention: %s; told to %s", run, needs[0].text, ", ".join(map(shown, urls)))
+                log.warning(
+                    "run %s: needs attention: %s; told to %s", run, needs[0].text, ", ".join(map(public_url, urls))
+                )
         if over:
             attention.unwatch(run)
 
@@ -74,4 +76,4 @@ class Lookout:
         unique = f"{seen.name}.{need.mark}"
         said = attention_body(unique, seen.name, attention.to_json([need]))
         if attention.tell_of_name(need, unique, said, seen.urls):
-            log.warning("%s; told to %s", need.text, ", ".join(map(shown, seen.urls)))
+            log.warning("%s; told to %s", need.text, ", ".join(map(public_url, seen.urls)))

@@ -28,7 +28,7 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
+def run_daemon(name: str, once: Callable[[], None], stop: threading.Event) -> None:
     """Call ``once`` until ``stop`` is set; ``once`` blocks by itself while idle.
 
     The parts of a turn catch errors themselves; an error that comes out nevertheless is logged, and the next turn
@@ -63,7 +63,7 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
 @contextmanager
 def run_beside(name: str, once: Callable[[], None], stop: threading.Event) -> Iterator[None]:
     """Run the loop in a thread during the context; the thread has stopped when the context ends."""
-    thread = threading.Thread(target=run, args=(name, once, stop), name=name)
+    thread = threading.Thread(target=run_daemon, args=(name, once, stop), name=name)
     thread.start()
     try:
         yield

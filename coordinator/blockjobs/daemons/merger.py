@@ -18,7 +18,7 @@ import redis
 from blockjobs.daemons import loop
 from blockjobs.model.ids import Host
 from blockjobs.process.clock import Every
-from blockjobs.registry.connection import connect, is_absence
+from blockjobs.registry.connection import connect_client, is_absence
 from blockjobs.registry.doors import Registry
 
 PATIENCE: Final = 500  # ms of a turn's wait for news
@@ -51,9 +51,9 @@ class Merger:
 
 
 @contextmanager
-def merging(url: str) -> Iterator[None]:
+def run_merger_beside(url: str) -> Iterator[None]:
     """Move events during the context, in a thread with a separate connection."""
-    with connect(url) as client:
+    with connect_client(url) as client:
         merger = Merger(Registry(client, internal=True))
         with loop.run_beside("merger", merger.once, merger.stop):
             yield

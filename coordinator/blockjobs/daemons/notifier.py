@@ -24,12 +24,12 @@ from blockjobs.daemons.lookout import Lookout
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
-from blockjobs.model.notices import FAILURES, Failure, RunEnd, again_after, body, shown, told_of
+from blockjobs.model.notices import FAILURES, Failure, RunEnd, again_after, public_url, recipients_of, run_end_body
 from blockjobs.model.policies import Verdict
 from blockjobs.model.states import Status
-from blockjobs.notify.send import LIMIT, Interrupted, send
+from blockjobs.notify.send import LIMIT, Interrupted, send_notice
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.notices import TakenNotice
 
@@ -78,7 +78,7 @@ class Notifier:
         except NoSuchRun:  # forgotten meanwhile
             self.registry.notices.announce(run, {}, [])
             return
-        outcome, urls = told_of(view.fields.notify, verdict := self.registry.views.verdict(run))
+        outcome, urls = recipients_of(view.fields.notify, verdict := self.registry.views.verdict(run))
         if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:
             self.registry.names.succeeded(view.name, run)
         if not urls:
@@ -89,8 +89,8 @@ class Notifier:
             skipped=view.skipped, began=view.published / 1000, ended=view.ended / 1000,
             failures=tuple(self._failures(run)) if view.failed else (), replaced=view.replaced,
         )  # fmt: skip
-        if self.registry.notices.announce(run, body(ended, run), [(outcome, url) for url in urls]):
-            log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(shown, urls)))
+        if self.registry.notices.announce(run, run_end_body(ended, run), [(outcome, url) for url in urls]):
+            log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(public_url, urls)))
 
     def _failures(self, run: RunId) -> Iterator[Failure]:
         """The first jobs that failed by themselves and are not dismissed, in the order of the file."""
@@ -103,10 +103,10 @@ class Notifier:
 
     def tell(self, taken: TakenNotice) -> None:
         """Try once to send a notice."""
-        who, notices = shown(taken.url), self.registry.notices
+        who, notices = public_url(taken.url), self.registry.notices
         said = {**taken.said, "notice": f"{taken.run}/{taken.number}"}
         try:
-            why = send(taken.url, said, self.secret(), limit=self.limit, stop=self.stop)
+            why = send_notice(taken.url, said, self.secret(), limit=self.limit, stop=self.stop)
         except (OSError, UnicodeDecodeError) as error:
             why = f"the file of the secret cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}"
         except Interrupted:
@@ -128,7 +128,7 @@ class Notifier:
         try:
             self.tell(taken)
         except redis.RedisError as error:
-            log.warning("run %s: whether %s was told could not be noted: %s", taken.run, shown(taken.url), error)
+            log.warning("run %s: whether %s was told could not be noted: %s", taken.run, public_url(taken.url), error)
         except Exception:
             log.exception("run %s: notice %d", taken.run, taken.number)
 
@@ -138,12 +138,12 @@ class Notifier:
 
 
 @contextmanager
-def notifying(
+def run_notifier_beside(
     url: str, delays: Sequence[float], secret: Callable[[], str], limits: Thresholds
 ) -> Iterator[None]:  # fmt: skip
     """Send notices during the context, in a thread with a separate connection."""
     with (
-        connect(url) as client,
+        connect_client(url) as client,
         closing(Notifier(Registry(client, internal=True), delays, secret, limits=limits)) as notifier,
         loop.run_beside("notifier", notifier.once, notifier.stop),
     ):

@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import Final
 
-from blockjobs.ask.prune import PruneRequest, told
+from blockjobs.ask.prune import PruneRequest, prune_summary
 from blockjobs.daemons import loop
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
@@ -42,7 +42,7 @@ class PruneThread:
         self._wake.set()
 
     def _loop(self) -> None:
-        loop.run("pruner", self._turn, self._stop)
+        loop.run_daemon("pruner", self._turn, self._stop)
 
     def _turn(self) -> None:
         """Prune after the due runs, and wait for more."""
@@ -68,4 +68,4 @@ class PruneThread:
             return
         outcomes = [each for each in self._prune(name, after=run) if each.state != "kept"]
         if outcomes:
-            log.info("run %s: committed; of earlier runs: %s", run, told(outcomes))
+            log.info("run %s: committed; of earlier runs: %s", run, prune_summary(outcomes))

@@ -55,13 +55,13 @@ class Remembered:
                     self._new.wait()
                 known = self.known
             try:
-                _write(file, known)
+                _write_decisions(file, known)
             except OSError as error:
                 log.error("%s cannot be written: %s", file, error.strerror)
             self._written = known
 
 
-def _write(file: Path, known: DecisionsKnown) -> None:
+def _write_decisions(file: Path, known: DecisionsKnown) -> None:
     aside = file.with_suffix(".new")
     with aside.open("w", encoding="utf-8") as new:
         json.dump({"version": 1, "registry": known.registry, "number": known.number}, new)

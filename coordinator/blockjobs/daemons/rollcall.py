@@ -10,7 +10,7 @@ from typing import Final
 from blockjobs.daemons.silence import Silence
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import Absence, Word, WorkerName, describe_absence, judge_host, judge_worker
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.heartbeats import Card
 from blockjobs.registry.hosts import Hosts, Judged
 
@@ -48,7 +48,7 @@ class RollCall:
             (host, worker): card.counter(worker) for host, card in cards.items() for worker in WorkerName
             if card.counter(worker) is not None
         }  # fmt: skip
-        silent = self.silence.look(boottime(), counters)
+        silent = self.silence.look(seconds_since_boot(), counters)
         known = self.hosts.known()
         changed = []
         for host, card in cards.items():
@@ -59,7 +59,7 @@ class RollCall:
             state, self._judged[host] = judge_host(words), before
             if state is None:
                 continue
-            self._judged[host] = Judged(state, 0, _absences(words))
+            self._judged[host] = Judged(state, 0, _worker_absences(words))
             if self._note(host, state, words, before):
                 changed.append(host)
         return changed
@@ -75,7 +75,7 @@ class RollCall:
 
     def _note(self, host: Host, state: str, words: Words, before: Judged) -> bool:
         """Record a new judgement; return True if the state of the host changed."""
-        absent = _absences(words)
+        absent = _worker_absences(words)
         if state == before.state and [each[:2] for each in absent] == [each[:2] for each in before.absent]:
             return False  # a call per host and second would be most of the cost of an idle fleet
         judged = self.hosts.judge(host, state, words)
@@ -86,5 +86,5 @@ class RollCall:
         return judged
 
 
-def _absences(words: Words) -> tuple[Absence, ...]:
+def _worker_absences(words: Words) -> tuple[Absence, ...]:
     return tuple(Absence(worker, word, 0) for worker, word in words.items() if word is not Word.UP)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from blockjobs.model.barriers import BY_HOSTS, Decision, Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
-from blockjobs.model.policies import span
+from blockjobs.model.policies import span_text
 from blockjobs.model.states import ACCEPTS, Status, Verb
 
 HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold has no effect
@@ -150,9 +150,13 @@ class Need:
 def needs_of(seen: RunSeen, limits: Thresholds) -> list[Need]:
     """The needs of one run, the most urgent first."""
     return [
-        *_unsettled(seen), *_stopped(seen), *_notices(seen), *_owing(seen, limits), *_held(seen, limits),
-        *_idle(seen, limits),
-    ]  # fmt: skip
+        *_unsettled_needs(seen),
+        *_stopped_needs(seen),
+        *_notice_needs(seen),
+        *_owing_needs(seen, limits),
+        *_held_needs(seen, limits),
+        *_idle_needs(seen, limits),
+    ]
 
 
 def unsettled_text(unsettled: str, decision: str) -> str:
@@ -163,15 +167,15 @@ def unsettled_text(unsettled: str, decision: str) -> str:
     return f"{'committed' if commit else 'aborted'}, not cleaned up: {unsettled}"
 
 
-def _lasts(seen: RunSeen, since: int, seconds: float) -> bool:
+def _has_lasted(seen: RunSeen, since: int, seconds: float) -> bool:
     return 0 < since <= seen.now - 1000 * seconds
 
 
-def _for(seen: RunSeen, since: int) -> str:
-    return span(max(0, seen.now - since) // 1000)
+def _duration_text(seen: RunSeen, since: int) -> str:
+    return span_text(max(0, seen.now - since) // 1000)
 
 
-def _unsettled(seen: RunSeen) -> Iterator[Need]:
+def _unsettled_needs(seen: RunSeen) -> Iterator[Need]:
     decisions = {txn.id: txn.decision for txn in seen.transactions}
     for job in seen.jobs:
         if job.unsettled:
@@ -181,7 +185,7 @@ def _unsettled(seen: RunSeen) -> Iterator[Need]:
             yield Need(cause=cause, subject=job.id, host=job.host, text=f"job {job.id} is {text}{advice}")
 
 
-def _stopped(seen: RunSeen) -> Iterator[Need]:
+def _stopped_needs(seen: RunSeen) -> Iterator[Need]:
     for job in seen.jobs:
         if job.stopped:
             text = f"an error stopped job {job.id} on host {job.host}: {job.stopped_by}; blockjobs resume {job.id}"
@@ -190,7 +194,7 @@ def _stopped(seen: RunSeen) -> Iterator[Need]:
             )
 
 
-def _notices(seen: RunSeen) -> Iterator[Need]:
+def _notice_needs(seen: RunSeen) -> Iterator[Need]:
     for notice in seen.notices:
         tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
         text = (
@@ -199,34 +203,34 @@ def _notices(seen: RunSeen) -> Iterator[Need]:
         yield Need(cause=Cause.UNTOLD, subject=f"notice {notice.number}", text=f"{text}: {notice.error}")
 
 
-def _owing(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
+def _owing_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
     answered: dict[tuple[TxnId, Host], int] = {}
     for job in seen.jobs:
         answered[job.transaction, job.host] = answered.get((job.transaction, job.host), 0) + bool(job.unsettled)
     for txn in seen.transactions:
-        if txn.step not in BY_HOSTS or not _lasts(seen, txn.since, limits.owes):
+        if txn.step not in BY_HOSTS or not _has_lasted(seen, txn.since, limits.owes):
             continue
         for host, members in sorted(txn.owing.items()):
             if members > answered.get((txn.id, host), 0):  # the host has answered for members that could not be settled
                 step = str(txn.step).upper()
-                text = f"host {host} owes {step} of transaction {txn.id} for {_for(seen, txn.since)}"
+                text = f"host {host} owes {step} of transaction {txn.id} for {_duration_text(seen, txn.since)}"
                 yield Need(
                     cause=Cause.OWES, subject=f"{txn.id} {host}", host=host, since=txn.since, text=text,
                     mark=f"{txn.step} {txn.since}",
                 )  # fmt: skip
 
 
-def _held(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
+def _held_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
     """Needs for held jobs: one per job, but a single need for every job held by the same drain or pause-all."""
     many: dict[str, list[JobSeen]] = {}
     for job in seen.jobs:
-        if job.stopped or not job.holds or job.status not in HOLDABLE or not _lasts(seen, job.held, limits.held):
+        if job.stopped or not job.holds or job.status not in HOLDABLE or not _has_lasted(seen, job.held, limits.held):
             continue
         if reason := next((reason for reason in job.holds if reason in seen.many), ""):
             many.setdefault(reason, []).append(job)
             continue
         reason, cause = next(iter(job.holds.items()))
-        text = f"job {job.id} on host {job.host} is held by {reason} for {_for(seen, job.held)}"
+        text = f"job {job.id} on host {job.host} is held by {reason} for {_duration_text(seen, job.held)}"
         yield Need(
             cause=Cause.HELD, subject=job.id, host=job.host, since=job.held, text=text + f": {cause}" * bool(cause),
             mark=str(job.held),
@@ -235,22 +239,22 @@ def _held(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
         since = min(job.held for job in jobs)
         are = f"{len(jobs)} jobs are" if len(jobs) > 1 else f"job {jobs[0].id} is"
         cause = jobs[0].holds[reason]
-        text = f"{are} held by {reason} for {_for(seen, since)}" + f": {cause}" * bool(cause)
+        text = f"{are} held by {reason} for {_duration_text(seen, since)}" + f": {cause}" * bool(cause)
         yield Need(cause=Cause.HELD, subject=reason, since=since, text=text, mark=str(seen.many[reason]))
 
 
-def _idle(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
+def _idle_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
     for line in seen.lines:
-        if _lasts(seen, line.since, limits.idle):
+        if _has_lasted(seen, line.since, limits.idle):
             jobs = "1 job waits" if line.waiting == 1 else f"{line.waiting} jobs wait"
             text = f"{jobs} for a slot on host {line.host}, {line.free} of {line.slots} slots are free, and none began"
             yield Need(
                 cause=Cause.IDLE, subject=line.host, host=line.host, since=line.since, mark=str(line.since),
-                text=f"{text} for {_for(seen, line.since)}" + f": {line.why}" * bool(line.why),
+                text=f"{text} for {_duration_text(seen, line.since)}" + f": {line.why}" * bool(line.why),
             )  # fmt: skip
 
 
-def fresh(needs: Iterable[Need], told: Mapping[str, str]) -> list[Need]:
+def fresh_needs(needs: Iterable[Need], told: Mapping[str, str]) -> list[Need]:
     """The needs without a notice so far; ``told``: the mark of the last notified episode, by name."""
     return [need for need in needs if told.get(need.name) != need.mark]
 

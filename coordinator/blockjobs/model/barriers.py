@@ -49,7 +49,7 @@ _BEFORE: Final = {
 }  # fmt: skip
 
 
-def before(step: str) -> str:
+def preceding_steps(step: str) -> str:
     """The steps that may precede ``step``, in the form of the scripts: with a comma before, between and behind."""
     return f",{','.join(_BEFORE[Step(step)])},"
 
@@ -148,7 +148,7 @@ class Astray(Exception):
     """The members of a transaction do not add up: the transaction is not decided."""
 
 
-def decide(view: BarrierView) -> Decision | None:
+def decide_transaction(view: BarrierView) -> Decision | None:
     """Decide the fate of a transaction; no other function does.
 
     Regardless of answers, a transaction does not commit while members are missing, or before its user finalizes and its
@@ -167,7 +167,7 @@ def decide(view: BarrierView) -> Decision | None:
     return Decision.COMMIT
 
 
-def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
+def next_action(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
     """The next action for a transaction.
 
     ``silent``: hosts without an answer.  Before the decision every member waits for silent hosts, until a deadline
@@ -175,9 +175,9 @@ def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
     conclude.
     """
     if view.decision is None:
-        if fate := decide(view):
+        if fate := decide_transaction(view):
             return Decide(fate)
-        return AwaitTurn() if view.waits else _forward(view)
+        return AwaitTurn() if view.waits else _next_forward_step(view)
     for step in AFTER[view.decision]:
         if step is Step.SETTLE:
             if hosts := view.owing(step) - silent:
@@ -192,7 +192,7 @@ def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
     return Finished()
 
 
-def _forward(view: BarrierView) -> Next:
+def _next_forward_step(view: BarrierView) -> Next:
     """The next step before the decision."""
     for step in FORWARD:
         if step is Step.PREPARE and view.manual and not view.finalized:

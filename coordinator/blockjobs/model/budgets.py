@@ -20,7 +20,7 @@ PAUSED: Final = 1 << 16  # bytes/s kept for a paused copy: enough to resume with
 K = TypeVar("K", bound=Hashable)
 
 
-def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
+def divide_evenly(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
     """Divide ``budget`` so that no party gets more than its want, and the sum does not exceed the budget.
 
     A party could get more only at the cost of a party with a smaller or equal share.  Every party with a want above 0
@@ -34,7 +34,7 @@ def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
     return given
 
 
-def spread(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K, int]:
+def spread_budget(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K, int]:
     """Turn shares into limits, in three rounds over the budget.
 
     First every party gets its want; then the rest goes to parties able to use more, up to ``most``, so that a growing
@@ -43,7 +43,7 @@ def spread(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K
     given = dict.fromkeys(wants, 0)
     for up_to in ({name: max(1, n) for name, n in wants.items()}, most, dict.fromkeys(wants, ANY)):
         left = max(0, budget - sum(given.values()))
-        more = share(left, {name: max(0, up_to[name] - n) for name, n in given.items()})
+        more = divide_evenly(left, {name: max(0, up_to[name] - n) for name, n in given.items()})
         given = {name: n + more[name] for name, n in given.items()}
     return {name: max(1, n) for name, n in given.items()}  # 0 would mean no limit
 
@@ -69,14 +69,16 @@ Of = Callable[[CopyRate], str]
 Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]  # a budget, and the wants of its copies
 
 
-def want(used: float | None, limit: int) -> int:
+def demanded_rate(used: float | None, limit: int) -> int:
     """The rate in demand by a copy, from the measured rate ``used`` (None: not known yet) under ``limit``."""
     if used is None or not limit or used >= HUNGRY * limit:
         return ANY
     return max(1, int(ROOM * used))
 
 
-def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
+def copy_limits(
+    copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: Mapping[Host, int]
+) -> dict[JobId, int]:
     """The limit of each copy: the least of the job's limit and the shares of its store and its host; 0: no limit.
 
     Bandwidth of a store left unused because of a host's limit goes to the other copies of the store, and the other way
@@ -85,10 +87,12 @@ def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: M
     most = {job: copy.most for job, copy in copies.items()}
     wants = {job: min(copy.want, most[job]) for job, copy in copies.items()}
     by_name = {str(host): n for host, n in hosts.items()}
-    from_store = _at_most(wants, _divide(share, copies, wants, by_name, _host))
-    from_host = _at_most(wants, _divide(share, copies, from_store, stores, _store))
-    by_host = _divide(partial(spread, most=most), copies, from_host, by_name, _host)
-    by_store = _divide(partial(spread, most=_at_most(most, by_host)), copies, from_store, stores, _store)
+    from_store = _at_most(wants, _divide_budgets(divide_evenly, copies, wants, by_name, _host_of_copy))
+    from_host = _at_most(wants, _divide_budgets(divide_evenly, copies, from_store, stores, _store_of_copy))
+    by_host = _divide_budgets(partial(spread_budget, most=most), copies, from_host, by_name, _host_of_copy)
+    by_store = _divide_budgets(
+        partial(spread_budget, most=_at_most(most, by_host)), copies, from_store, stores, _store_of_copy
+    )
     found = {}
     for job, copy in copies.items():
         given = [n for n in (by_host.get(job), by_store.get(job)) if n is not None]
@@ -109,7 +113,7 @@ class Has:
         return max(self.limit or ANY, self.felt or ANY)
 
 
-def timely(
+def timely_limits(
     found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, CopyRate],
     stores: Mapping[str, int], hosts: Mapping[Host, int],
 ) -> dict[JobId, int]:  # fmt: skip
@@ -135,11 +139,11 @@ def timely(
 # --- by store, by host --------------------------------------------------------------------------------
 
 
-def _host(copy: CopyRate) -> str:
+def _host_of_copy(copy: CopyRate) -> str:
     return copy.host
 
 
-def _store(copy: CopyRate) -> str:
+def _store_of_copy(copy: CopyRate) -> str:
     return copy.store
 
 
@@ -148,7 +152,7 @@ def _at_most(wants: Mapping[JobId, int], given: Mapping[JobId, int]) -> dict[Job
     return {job: min(n, given.get(job, ANY)) for job, n in wants.items()}
 
 
-def _divide(
+def _divide_budgets(
     how: Divide, copies: Mapping[JobId, CopyRate], wants: Mapping[JobId, int], budgets: Mapping[str, int], of: Of
 ) -> dict[JobId, int]:
     """Divide every budget among its copies; copies without a budget are left out."""

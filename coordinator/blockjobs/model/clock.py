@@ -30,7 +30,7 @@ class ClockRecord(NamedTuple):
         return time if self.last is None else min(max(time, self.last), self.last + UNWATCHED)
 
 
-def parse(record: bytes | None) -> ClockRecord:
+def parse_clock(record: bytes | None) -> ClockRecord:
     """The record from its stored form ``jumps last``; an unreadable record counts as the record of a new registry."""
     if (found := _RECORD.fullmatch(record or b"")) is None:
         return ClockRecord()

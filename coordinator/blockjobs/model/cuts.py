@@ -15,16 +15,16 @@ AUTO, REFLINK, NONE, COMMAND = "auto", "reflink", "none", "command:"
 EXPECTED: Final = f"{AUTO}, {REFLINK}, {NONE} or {COMMAND}NAME was expected"
 
 
-def snapshot(text: str) -> str:
+def checked_snapshot(text: str) -> str:
     """``text``, if it is a valid way to make a cut.  Raises BadInput."""
     if text.startswith(COMMAND):
-        ids.run_name(command(text))
+        ids.run_name(snapshot_command(text))
     elif text not in (AUTO, REFLINK, NONE):
         raise BadInput(f"'{text[:60]}' is not a snapshot: {EXPECTED}")
     return text
 
 
-def command(how: str) -> str:
+def snapshot_command(how: str) -> str:
     """The name of the command for the cut; "" without a command."""
     return how.removeprefix(COMMAND) if how.startswith(COMMAND) else ""
 
@@ -61,12 +61,12 @@ class Cut:
         if not self:
             return {"how": NONE} | ({"why": self.why} if self.why else {})
         return {
-            "how": self.how, "at": iso(self.begin), "seconds": round(self.end - self.begin, 6),
+            "how": self.how, "at": iso_time(self.begin), "seconds": round(self.end - self.begin, 6),
             "frozen": round(self.frozen, 6), **({"consistency": self.consistency} if self.consistency else {}),
         }  # fmt: skip
 
 
-def skew(spans: Iterable[tuple[float, float]]) -> float | None:
+def cut_skew(spans: Iterable[tuple[float, float]]) -> float | None:
     """The latest end minus the earliest begin, or None without cuts.
 
     No two cuts of a group are further apart.
@@ -75,6 +75,6 @@ def skew(spans: Iterable[tuple[float, float]]) -> float | None:
     return max(end for _, end in ends) - min(begin for begin, _ in ends) if ends else None
 
 
-def iso(at: float) -> str:
+def iso_time(at: float) -> str:
     """A time in ISO 8601, in UTC, to the microsecond, the resolution of Redis' clock."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -220,7 +220,7 @@ class WaitTimedOut(BlockjobsError):
         self.ids = ids
 
 
-def unexpected(error: BaseException) -> str:
+def unexpected_error_text(error: BaseException) -> str:
     """The job error text for an unexpected exception, with its class."""
     return f"internal error: {error!r}"
 

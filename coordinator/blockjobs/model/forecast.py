@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec, RoomCheck
-from blockjobs.model.room import Estimate, estimate
+from blockjobs.model.room import Estimate, estimate_room
 
 _NOTHING: Final[Mapping[JobId, int]] = {}
 
@@ -51,7 +51,7 @@ class Owing:
     left: int
 
 
-def place(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
+def target_file_system(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
     """The file system of a target: targets with equal tuples share room.  None for a target without need of room.
 
     A store counts as shared by all hosts reporting the same size; hosts with different sizes have separate disks.
@@ -61,7 +61,7 @@ def place(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
     return ("store", spec.store, seen["total"]) if spec.store else (spec.host, seen["device"])
 
 
-def outlook(
+def job_outlooks(
     jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: CopyRates,
     busy: Mapping[JobId, Sequence[str]], *, last: Mapping[JobId, int] = _NOTHING,
 ) -> list[Outlook]:  # fmt: skip
@@ -72,18 +72,18 @@ def outlook(
     """
     owed: dict[object, int] = {}
     for other in owing:
-        where = place(other.spec, other.seen)
+        where = target_file_system(other.spec, other.seen)
         owed[where] = owed.get(where, 0) + other.left
     needed: dict[object, int] = {}
     needs: dict[JobId, Estimate | None] = {}
     for job in jobs:
-        where, about = place(job, seen[job.id]), seen[job.id]
+        where, about = target_file_system(job, seen[job.id]), seen[job.id]
         if where is not None:
-            needs[job.id] = estimate(job, last=last.get(job.id, 0), allocated=about.get("allocated"))
+            needs[job.id] = estimate_room(job, last=last.get(job.id, 0), allocated=about.get("allocated"))
             needed[where] = needed.get(where, 0) + (each.bytes if (each := needs[job.id]) else 0)
     found = []
     for job in jobs:
-        about, where = seen[job.id], place(job, seen[job.id])
+        about, where = seen[job.id], target_file_system(job, seen[job.id])
         free = None if where is None else about["free"] - owed.get(where, 0)
         wrong = [*busy.get(job.id, ())]
         wrong += [about["text"]] if "text" in about else []
@@ -116,7 +116,7 @@ class CopyRates:
         return amount / slowest if slowest else None
 
 
-def whole(jobs: Iterable[Outlook], slots: Mapping[Host, int]) -> float | None:
+def run_duration(jobs: Iterable[Outlook], slots: Mapping[Host, int]) -> float | None:
     """Seconds needed by the run, until its last host is done; None if the duration of a job is not known."""
     taken: dict[Host, list[float]] = {}
     for job in jobs:

@@ -30,7 +30,7 @@ class HangingPath:
 
     def holds(self, path: str) -> bool:
         """Whether a path lies on the hanging file system."""
-        return _below(path, self.point) and not any(_below(path, point) for point in self.beneath)
+        return _is_below(path, self.point) and not any(_is_below(path, point) for point in self.beneath)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -55,9 +55,9 @@ def hanging_of(facts: Mapping[str, Any]) -> tuple[HangingPath, ...]:
 def hanging_under(hanging: Iterable[HangingPath], spec: JobSpec) -> HangingPath | None:
     """The first hanging path on the file system of the job's source or target; all paths are of the job's host."""
     volumes = [spec.target] + [spec.source] * (spec.source.host == spec.host)
-    paths = [each.filename for volume in volumes for each in volumespec.stores(volume.volume)]
+    paths = [each.filename for volume in volumes for each in volumespec.files_and_devices(volume.volume)]
     return next((each for each in hanging if any(map(each.holds, paths))), None)
 
 
-def _below(path: str, point: str) -> bool:
+def _is_below(path: str, point: str) -> bool:
     return bool(point) and (path == point or path.startswith(point.rstrip("/") + "/"))

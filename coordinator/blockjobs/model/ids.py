@@ -34,7 +34,7 @@ def job_id(text: str) -> JobId:
     return JobId(text)
 
 
-def host(text: str) -> Host:
+def checked_host_name(text: str) -> Host:
     """``text`` as a host name (letters, digits, ``.``, ``-``, ``_``; at most 100 characters)."""
     if not _HOST.fullmatch(text) or len(text) > 100:
         raise BadInput(f"invalid host name {text!r}: letters, digits, '.', '-' and '_' were expected")
@@ -48,7 +48,7 @@ def run_name(text: str) -> str:
     return text
 
 
-def free(name: str, taken: Container[str]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
     """``name``, or the first of ``name-2``, ``name-3``... that is not taken."""
     number = 1
     while (found := name if number == 1 else f"{name}-{number}") in taken:

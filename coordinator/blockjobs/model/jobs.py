@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
-from blockjobs.model.numbers import milliseconds_of, whole
+from blockjobs.model.numbers import milliseconds_of, whole_number
 from blockjobs.model.volumespec import HostedVolume
 
 MOST_SALVAGED: Final = 1000  # ranges listed individually; the bound keeps checkpoints and manifests small
@@ -94,7 +94,7 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         for name, number in (("speed", self.speed), ("offset", self.offset), ("length", self.length)):
-            whole(number, f"job '{self.id}': {name}")
+            whole_number(number, f"job '{self.id}': {name}")
         milliseconds_of(self.stall_limit, f"job '{self.id}': stall-limit")
 
     @property
@@ -120,7 +120,7 @@ class JobSpec:
         return cls(
             id=JobId(keys["id"]), transaction=TxnId(keys["transaction"]), run=RunId(keys["run"]),
             type=keys["type"], sync=keys["sync"],
-            source=volumespec.parse(keys["source"]), target=volumespec.parse(keys["target"]),
+            source=volumespec.parse_volume(keys["source"]), target=volumespec.parse_volume(keys["target"]),
             target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             on_source_damage=OnDamage(keys.get("on-source-damage", "fail")),
@@ -151,9 +151,9 @@ class Salvaged:
     def having(self, found: Iterable[tuple[int, int]]) -> Salvaged:
         """This value extended by all ranges ``found`` so far, including the ranges already listed."""
         ranges = tuple(found)
-        unlisted = self.bytes - _length(self.ranges)
+        unlisted = self.bytes - _ranges_length(self.ranges)
         more = self.more + max(0, len(ranges) - MOST_SALVAGED)
-        return Salvaged(ranges[:MOST_SALVAGED], more, unlisted + _length(ranges))
+        return Salvaged(ranges[:MOST_SALVAGED], more, unlisted + _ranges_length(ranges))
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a manifest and of a job's result; none where nothing was salvaged."""
@@ -166,7 +166,7 @@ class Salvaged:
 WHOLE: Final = Salvaged()  # everything could be read
 
 
-def _length(ranges: Iterable[tuple[int, int]]) -> int:
+def _ranges_length(ranges: Iterable[tuple[int, int]]) -> int:
     return sum(end - start for start, end in ranges)
 
 

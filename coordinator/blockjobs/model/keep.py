@@ -58,7 +58,7 @@ PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
 RULES: Final = ("last", *PERIODS)
 
 
-def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = math.inf) -> Retained:
+def judge_versions(versions: Iterable[Version], keep: Mapping[str, int], now: float = math.inf) -> Retained:
     """Judge the versions of one job; ``now``: seconds since the epoch.
 
     The newest committed version always stays; a version without a commit has no files, and is in neither list.  A
@@ -68,22 +68,22 @@ def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = mat
     committed = [each for each in versions if each.committed]
     whole = [each for each in committed if not each.salvaged]
     if not any(keep.get(rule, 0) > 0 for rule in RULES):
-        return _judge(committed, keep, now)
+        return _apply_keep_rules(committed, keep, now)
     newest = max((each.order for each in whole), default=(-1,))
     later = [each for each in committed if each.salvaged and each.order > newest]
-    kept = {**_judge(whole, keep, now).reasons, **_judge(later, keep, now).reasons}
+    kept = {**_apply_keep_rules(whole, keep, now).reasons, **_apply_keep_rules(later, keep, now).reasons}
     gone = sorted((each for each in committed if each.run not in kept), key=lambda v: v.order, reverse=True)
     return Retained(kept, tuple(each.run for each in gone))
 
 
-def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> Retained:
+def _apply_keep_rules(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> Retained:
     newest_first = sorted(versions, key=lambda v: v.order, reverse=True)
     reasons: dict[str, list[str]] = {each.run: [] for each in newest_first}
     if not any(keep.get(rule, 0) > 0 for rule in RULES):
         return Retained(dict.fromkeys(reasons, (NO_RULE,)))
     for each in newest_first[: max(0, keep.get("last", 0))]:
         reasons[each.run].append("last")
-    times = _times(newest_first, now)
+    times = _effective_times(newest_first, now)
     for each in newest_first:
         if each.run not in times:
             reasons[each.run].append(BEYOND_NOW)
@@ -103,7 +103,7 @@ def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> 
     )
 
 
-def _times(newest_first: Sequence[Version], now: float) -> dict[str, float]:
+def _effective_times(newest_first: Sequence[Version], now: float) -> dict[str, float]:
     """The effective time of each version, in seconds since the epoch; versions beyond now are left out."""
     times: dict[str, float] = {}
     latest = -math.inf
@@ -166,7 +166,7 @@ class PrunePlan:
     replaced: Mapping[PublishedTarget, str] = field(default_factory=dict)
 
 
-def plan(
+def plan_pruning(
     targets: Iterable[PublishedTarget], keeps: Mapping[str, Mapping[str, int]], *,
     after: str | None = None, layers: frozenset[tuple[str, str]] = frozenset(), now: float = math.inf,
 ) -> PrunePlan:  # fmt: skip
@@ -187,7 +187,7 @@ def plan(
     kept: dict[PublishedTarget, tuple[str, ...]] = {t: (HELD,) for t in newest_first if t.held and t not in replaced}
     for name, members in series.items():
         versions = [Version(t.run, t.at, salvaged=t.salvaged, number=t.number) for t in members]
-        verdict = judge(versions, keeps.get(name[0], {}), now)
+        verdict = judge_versions(versions, keeps.get(name[0], {}), now)
         kept |= {t: verdict.reasons[t.run] for t in members if t.run in verdict.reasons}
         kept |= {t: (JUST_MADE,) for t in members if t.run == after and t not in kept}
         if after is not None and name not in only:

@@ -16,7 +16,7 @@ ANEW: Final = "anew"  # an option of this project: the target is recreated, so a
 KEYS: Final = ("granularity", "buf-size", "copy-mode", "quiesce")
 
 
-def options(given: Mapping[str, Any], *, sync: str = "full") -> dict[str, Any]:
+def mirror_options(given: Mapping[str, Any], *, sync: str = "full") -> dict[str, Any]:
     """The ``options`` of a mirror's ``JobSpec``; 0 and missing keys stand for the defaults.
 
     Raises:

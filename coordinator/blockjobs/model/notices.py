@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from blockjobs.model.errors import BadInput
 from blockjobs.model.policies import Verdict, replaced_text
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 
 LONGEST: Final = 2000  # characters of a URL
 MOST: Final = 20  # URLs per outcome
@@ -41,12 +41,12 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?=.)", re.ASCII)
 _EXPECTED: Final = "https://HOST/PATH, or a URL of apprise's such as mailto://USER:PASSWORD@example.com, was expected"
 
 
-def kind_of(url: str) -> Kind:
+def url_carrier(url: str) -> Kind:
     """The carrier of messages to ``url``."""
     return _KINDS.get(url.partition("://")[0].lower(), Kind.APPRISE)
 
 
-def checked(url: str) -> str:
+def checked_url(url: str) -> str:
     """``url``, if the form is valid; URLs of apprise are checked further by ``notify.by_apprise``.
 
     Raises:
@@ -55,7 +55,7 @@ def checked(url: str) -> str:
     match = _SCHEME.match(url)
     if match is None or len(url) > LONGEST or any(ch.isspace() or not ch.isprintable() for ch in url):
         raise BadInput(f"this is no URL that can be told; {_EXPECTED}")
-    if kind_of(url) is Kind.APPRISE:
+    if url_carrier(url) is Kind.APPRISE:
         return url
     try:
         parts = urlsplit(url)
@@ -67,7 +67,7 @@ def checked(url: str) -> str:
     return url
 
 
-def shown(url: str) -> str:
+def public_url(url: str) -> str:
     """The public part of ``url``: the scheme, and the host for schemes with a real host."""
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
@@ -81,17 +81,17 @@ def shown(url: str) -> str:
     return f"{scheme}://{host}{path[:1]}{'***' if len(path) > 1 else ''}"
 
 
-def scrubbed(text: str, url: str, *secrets: str) -> str:
+def scrubbed_text(text: str, url: str, *secrets: str) -> str:
     """``text`` as one line, without the parts of ``url`` hidden by ``shown``, and without ``secrets``."""
-    open_ = shown(url)
+    open_ = public_url(url)
     rest = url.partition("://")[2]
     parts = {rest, unquote(rest), *re.split(r"[/?&=:@#,+]", rest), *re.split(r"[/?&=:@#,+]", unquote(rest)), *secrets}
     for part in sorted((part for part in parts if len(part) > 2 and part not in open_), key=len, reverse=True):
         text = text.replace(part, "***")
-    return printable(" ".join(text.split()))[:TEXT]
+    return printable_text(" ".join(text.split()))[:TEXT]
 
 
-def told_of(notify: Mapping[str, Sequence[str]], verdict: Verdict) -> tuple[str, Sequence[str]]:
+def recipients_of(notify: Mapping[str, Sequence[str]], verdict: Verdict) -> tuple[str, Sequence[str]]:
     """The outcome used as the key in a run file's recipients, and the URLs; ``partial`` falls back to ``failure``."""
     outcome = OUTCOMES[verdict]
     if outcome == "partial" and outcome not in notify:
@@ -134,30 +134,43 @@ class RunEnd:
     test: bool = False
 
 
-def body(run: RunEnd, notice: str) -> dict[str, Any]:
+def run_end_body(run: RunEnd, notice: str) -> dict[str, Any]:
     """The JSON of a webhook; ``notice`` is the id of the notice, the same at every try."""
     return {
-        "version": VERSION, "notice": notice, "test": run.test, "run": run.run, "name": run.name,
-        "verdict": OUTCOMES[run.verdict], "exit-code": int(run.verdict),
-        "jobs": run.jobs, "committed": run.jobs - run.failed - run.cancelled, "failed": run.failed,
-        "cancelled": run.cancelled, "skipped": run.skipped, "replaced-by": run.replaced or None,
-        "began": run.began, "ended": run.ended, "seconds": round(run.ended - run.began, 3),
-        "failures": [{"job": each.job, "host": each.host, "error": _short(each.error)} for each in run.failures],
-    }  # fmt: skip
+        "version": VERSION,
+        "notice": notice,
+        "test": run.test,
+        "run": run.run,
+        "name": run.name,
+        "verdict": OUTCOMES[run.verdict],
+        "exit-code": int(run.verdict),
+        "jobs": run.jobs,
+        "committed": run.jobs - run.failed - run.cancelled,
+        "failed": run.failed,
+        "cancelled": run.cancelled,
+        "skipped": run.skipped,
+        "replaced-by": run.replaced or None,
+        "began": run.began,
+        "ended": run.ended,
+        "seconds": round(run.ended - run.began, 3),
+        "failures": [
+            {"job": each.job, "host": each.host, "error": _shortened_error(each.error)} for each in run.failures
+        ],
+    }
 
 
 def attention_body(
     notice: str, name: str, needs: Sequence[Mapping[str, Any]], *, run: str = "", test: bool = False
 ) -> dict[str, Any]:
     """The JSON of a webhook about needs: the needs of a run, or of a name without a run."""
-    shown_ones = [{**need, "text": _short(str(need["text"]))} for need in needs[:NEEDS]]
+    shown_ones = [{**need, "text": _shortened_error(str(need["text"]))} for need in needs[:NEEDS]]
     return {
         "version": VERSION, "notice": notice, "test": test, "run": run or None, "name": name, "verdict": ATTENTION,
         "needs": shown_ones, "more": len(needs) - len(shown_ones),
     }  # fmt: skip
 
 
-def title(said: Mapping[str, Any]) -> str:
+def notice_title(said: Mapping[str, Any]) -> str:
     """The title line of a ``body`` or an ``attention_body``, for a person."""
     if said["verdict"] == ATTENTION:
         return f"{'TEST: ' * said['test']}blockjobs: {said['name']} needs attention: {said['needs'][0]['text']}"
@@ -166,9 +179,9 @@ def title(said: Mapping[str, Any]) -> str:
     return f"{'TEST: ' * said['test']}blockjobs: {said['name']} {word}: {counts}"
 
 
-def text(said: Mapping[str, Any]) -> str:
+def notice_text(said: Mapping[str, Any]) -> str:
     """The lines below the title."""
-    return "\n".join(_lines_of_needs(said) if said["verdict"] == ATTENTION else _lines(said))
+    return "\n".join(_lines_of_needs(said) if said["verdict"] == ATTENTION else _run_end_lines(said))
 
 
 def _lines_of_needs(said: Mapping[str, Any]) -> Iterable[str]:
@@ -178,7 +191,7 @@ def _lines_of_needs(said: Mapping[str, Any]) -> Iterable[str]:
         yield f"and {said['more']} more: blockjobs show {said['run']}"
 
 
-def _lines(said: Mapping[str, Any]) -> Iterable[str]:
+def _run_end_lines(said: Mapping[str, Any]) -> Iterable[str]:
     yield f"run {said['run']}"
     if said["replaced-by"]:
         yield replaced_text(said["replaced-by"])
@@ -191,6 +204,6 @@ def _lines(said: Mapping[str, Any]) -> Iterable[str]:
         yield f"and {more} more: blockjobs status {said['run']}"
 
 
-def _short(error: str) -> str:
-    line = printable(" ".join(error.split()))
+def _shortened_error(error: str) -> str:
+    line = printable_text(" ".join(error.split()))
     return line if len(line) <= TEXT else line[: TEXT - 3] + "..."

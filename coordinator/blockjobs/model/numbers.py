@@ -11,14 +11,16 @@ CENTURY: Final = 3_155_760_000  # seconds
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def whole(value: object, what: str) -> int:
+def whole_number(value: object, what: str) -> int:
     """``value``, if it is a whole number from 0 to ``MOST``.
 
     Raises:
         BadInput: the value is out of range or no whole number; ``what`` names the field.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
-        raise BadInput(f"{what}: {_shown(value)} is not accepted; a whole number from 0 to {MOST} was expected")
+        raise BadInput(
+            f"{what}: {_shortened_value(value)} is not accepted; a whole number from 0 to {MOST} was expected"
+        )
     return value
 
 
@@ -29,7 +31,9 @@ def milliseconds_of(seconds: float, what: str) -> int:
         BadInput: the time is negative, over a hundred years, or no number; ``what`` names the field.
     """
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= CENTURY:
-        raise BadInput(f"{what}: {_shown(seconds)} is not accepted; a time from 0 to {CENTURY} seconds was expected")
+        raise BadInput(
+            f"{what}: {_shortened_value(seconds)} is not accepted; a time from 0 to {CENTURY} seconds was expected"
+        )
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
@@ -42,7 +46,7 @@ def size_text(count: float) -> str:
     raise AssertionError(count)
 
 
-def _shown(value: object) -> str:
+def _shortened_value(value: object) -> str:
     """``value`` on one line, shortened."""
     text = (
         f"a whole number of {value.bit_length()} bits"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockjobs.model.attention import Cause, Need
-from blockjobs.model.policies import span
+from blockjobs.model.policies import span_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class NameSeen:
 def overdue_text(seen: NameSeen) -> str:
     """The state of a name as one line."""
     last = f"the last one was {seen.run}" if seen.good else "none ever did"
-    waited = span(seen.waited if seen.waited < 60 else seen.waited // 60 * 60)
-    return f"{seen.name}: no run succeeded for {waited}, {span(seen.seconds)} are allowed; {last}"
+    waited = span_text(seen.waited if seen.waited < 60 else seen.waited // 60 * 60)
+    return f"{seen.name}: no run succeeded for {waited}, {span_text(seen.seconds)} are allowed; {last}"
 
 
 def overdue_need(seen: NameSeen) -> Need:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import JobId, RunId, TxnId
-from blockjobs.model.numbers import milliseconds_of, whole
+from blockjobs.model.numbers import milliseconds_of, whole_number
 
 RETRY_WAIT: Final = 30  # seconds before the first retry of a failed job
 LONGEST_WAIT: Final = 900  # seconds before any retry, unless the run file sets a longer wait
@@ -56,7 +56,7 @@ class Policy:
     keep: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        whole(self.retry, "retry")
+        whole_number(self.retry, "retry")
         milliseconds_of(self.retry_wait, "retry-wait")
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,8 +84,8 @@ class Store:
     speed: int = 0
 
     def __post_init__(self) -> None:
-        whole(self.jobs, f"store at {self.path}: jobs")
-        whole(self.speed, f"store at {self.path}: speed")
+        whole_number(self.jobs, f"store at {self.path}: jobs")
+        whole_number(self.speed, f"store at {self.path}: speed")
 
     def to_dict(self) -> dict[str, Any]:
         return {"path": self.path, "jobs": self.jobs, "speed": self.speed}
@@ -151,7 +151,7 @@ class RunFields:
         )  # fmt: skip
 
 
-def span(seconds: int) -> str:
+def span_text(seconds: int) -> str:
     """A time as a run file writes it: 21600 -> ``6h``, 5400 -> ``1h30m``."""
     parts = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -244,16 +244,16 @@ class Count:
     salvaged: int = 0
 
 
-def verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verdict:
+def run_verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verdict:
     """The verdict on a finished run: the verdict on the worst transaction.
 
     For `succeed-if`, a job left out counts as a job without a commit.
     """
-    each = [_one(count, policies.get(name, Policy())) for name, count in counts.items()]
+    each = [_transaction_verdict(count, policies.get(name, Policy())) for name, count in counts.items()]
     return next((worst for worst in (Verdict.FAILED, Verdict.PARTIAL) if worst in each), Verdict.ALL)
 
 
-def _one(count: Count, policy: Policy) -> Verdict:
+def _transaction_verdict(count: Count, policy: Policy) -> Verdict:
     wanted, good = count.jobs + count.skipped, count.jobs - count.bad
     if count.salvaged and not policy.salvaged:
         return Verdict.FAILED

@@ -22,7 +22,7 @@ from blockjobs.model.volumespec import DebugVolume, FileVolume, FormatVolume, Vo
 _STAMP: Final = re.compile(r"-(\d{8}T\d{6}Z)$", re.ASCII)
 
 
-def began(run: str) -> datetime | None:
+def time_in_run_id(run: str) -> datetime | None:
     """The time in a run's id; None in an id given by hand, without a time."""
     found = _STAMP.search(run)
     try:
@@ -31,7 +31,7 @@ def began(run: str) -> datetime | None:
         return None
 
 
-def plan(
+def plan_rerun(
     run: RunId, name: str, jobs: Iterable[JobSpec], fields: RunFields, now: datetime, *, grouped: bool,
     more: Iterable[JobSpec] = (), skipped: tuple[Skipped, ...] = (),
 ) -> RunPlan:  # fmt: skip
@@ -44,8 +44,8 @@ def plan(
         JobFault: two jobs do not go together.
     """
     new = ids.run_id(name, now)
-    renew = _renewed(run, new, now)
-    specs = [*(_job(spec, run, new, renew, fields.policies) for spec in jobs), *more]
+    renew = _word_renewer(run, new, now)
+    specs = [*(_renew_job(spec, run, new, renew, fields.policies) for spec in jobs), *more]
     check_together(specs)
     transactions: dict[TxnId, list[JobSpec]] = {}
     for spec in specs:
@@ -58,43 +58,43 @@ def plan(
     )  # fmt: skip
 
 
-def _job(
+def _renew_job(
     spec: JobSpec, run: RunId, new: RunId, renew: Callable[[str], str], policies: Mapping[str, Policy]
 ) -> JobSpec:  # fmt: skip
-    job = ids.job_id(_within(spec.id, run, new))
+    job = ids.job_id(_renew_id(spec.id, run, new))
     name = transaction_name(run, spec.transaction, policies)
     if name in policies and not policies[name].grouped:  # an individual transaction, or a retry of one
         txn: str = transaction_id(new, name, JobId(job), grouped=False)
     else:
-        txn = job if str(spec.transaction) == spec.id else ids.job_id(_within(spec.transaction, run, new))
-    target = replace(spec.target, volume=_renew(spec.target.volume, spec.target_base, renew))
+        txn = job if str(spec.transaction) == spec.id else ids.job_id(_renew_id(spec.transaction, run, new))
+    target = replace(spec.target, volume=_renew_volume(spec.target.volume, spec.target_base, renew))
     return replace(spec, id=JobId(job), transaction=TxnId(txn), run=new, target=target)
 
 
-def _within(name: str, run: RunId, new: RunId) -> str:
+def _renew_id(name: str, run: RunId, new: RunId) -> str:
     """An id of the old run as an id of the new run; an id given by hand is unchanged."""
     return new + name.removeprefix(run) if name == run or name.startswith(f"{run}.") else name
 
 
-def _renewed(run: RunId, new: RunId, now: datetime) -> Callable[[str], str]:
+def _word_renewer(run: RunId, new: RunId, now: datetime) -> Callable[[str], str]:
     """A function that replaces the old values of the words by the new values, in the part of a path behind its base."""
-    then = began(run)
-    meant = templates.words(run, "", then) if then else {"run": run}
-    means = templates.words(new, "", now)
+    then = time_in_run_id(run)
+    meant = templates.template_words(run, "", then) if then else {"run": run}
+    means = templates.template_words(new, "", now)
     known = {meant[word]: means[word] for word in ("run", "date", "time") if word in meant}
     pattern = re.compile("|".join(re.escape(text) for text in sorted(known, key=len, reverse=True)))
     return lambda path: pattern.sub(lambda found: known[found[0]], path)
 
 
-def _renew(volume: Volume, base: str, renew: Callable[[str], str]) -> Volume:
+def _renew_volume(volume: Volume, base: str, renew: Callable[[str], str]) -> Volume:
     match volume:
         case FileVolume(filename):
             if not base or not filename.startswith(base.rstrip("/") + "/"):
                 return volume
             return replace(volume, filename=base + renew(filename.removeprefix(base)))
         case DebugVolume(image=below):
-            return replace(volume, image=_renew(below, base, renew))
+            return replace(volume, image=_renew_volume(below, base, renew))
         case FormatVolume(file=below):
-            return replace(volume, file=_renew(below, base, renew))
+            return replace(volume, file=_renew_volume(below, base, renew))
         case _:
             return volume

@@ -54,22 +54,30 @@ class FoundBackup:
         Raises:
             BadInput: no job could have published this backup there.
         """
-        run = RunId(_id(row, "run"))
+        run = RunId(_id_field(row, "run"))
         start_of(run)
-        named, _, _ = _text(row, "target").partition(":")
-        at, colon, source = _text(row, "source").partition(":")
+        named, _, _ = _text_field(row, "target").partition(":")
+        at, colon, source = _text_field(row, "source").partition(":")
         if at != named or not colon:
-            raise BadInput(f"source '{_shown(row['source'])}' and target '{_shown(row['target'])}' are not of one host")
-        if not _SEAL.fullmatch(_text(row, "seal")):
+            source, target = _shortened_value(row["source"]), _shortened_value(row["target"])
+            raise BadInput(f"source '{source}' and target '{target}' are not of one host")
+        if not _SEAL.fullmatch(_text_field(row, "seal")):
             raise BadInput("seal: a digest was expected")
         return cls(
-            host=host, named=ids.host(named), path=volumespec.checked_path(_text(row, "path")), run=run,
-            job=_id(row, "job"), transaction=_id(row, "transaction"),
-            source="" if source == _NOTHING else f"{host}:{source}", size=_number(row, "size"), seal=row["seal"],
-            ended=_number(row, "ended"), salvaged=bool(row.get("salvaged")),
+            host=host,
+            named=ids.checked_host_name(named),
+            path=volumespec.checked_path(_text_field(row, "path")),
+            run=run,
+            job=_id_field(row, "job"),
+            transaction=_id_field(row, "transaction"),
+            source="" if source == _NOTHING else f"{host}:{source}",
+            size=_number_field(row, "size"),
+            seal=row["seal"],
+            ended=_number_field(row, "ended"),
+            salvaged=bool(row.get("salvaged")),
             layers=tuple(volumespec.checked_path(path) for path in row.get("layers", ())[:MOST_LAYERS]),
-            bytes={kind: _number(row.get("bytes", {}), kind) for kind in KINDS},
-        )  # fmt: skip
+            bytes={kind: _number_field(row.get("bytes", {}), kind) for kind in KINDS},
+        )
 
     @property
     def place(self) -> tuple[str, str]:
@@ -95,47 +103,47 @@ class FoundBackup:
 
 def name_of(run: RunId) -> str:
     """The name of the run file, from a run id.  Raises BadInput for a malformed run id."""
-    return _parts(run)["name"]
+    return _run_id_parts(run)["name"]
 
 
 def start_of(run: RunId) -> datetime:
     """The start of a run, from its id.  Raises BadInput for a malformed run id."""
     try:
-        return datetime.strptime(_parts(run)["at"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return datetime.strptime(_run_id_parts(run)["at"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     except ValueError:
-        raise BadInput(f"run '{_shown(run)}': the time in its name is none") from None
+        raise BadInput(f"run '{_shortened_value(run)}': the time in its name is none") from None
 
 
-def _parts(run: str) -> re.Match[str]:
+def _run_id_parts(run: str) -> re.Match[str]:
     found = _RUN.fullmatch(run)
     if found is None:
-        raise BadInput(f"run '{_shown(run)}': a name like nightly-20261122T103000Z was expected")
+        raise BadInput(f"run '{_shortened_value(run)}': a name like nightly-20261122T103000Z was expected")
     return found
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
+def _text_field(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-        raise BadInput(f"{key}: {_shown(value)}: a string was expected")
+        raise BadInput(f"{key}: {_shortened_value(value)}: a string was expected")
     return value
 
 
-def _id(row: Mapping[str, Any], key: str) -> str:
+def _id_field(row: Mapping[str, Any], key: str) -> str:
     try:
-        return ids.job_id(_text(row, key))
+        return ids.job_id(_text_field(row, key))
     except BadInput:
-        raise BadInput(f"{key}: {_shown(row.get(key))}: an id was expected") from None
+        raise BadInput(f"{key}: {_shortened_value(row.get(key))}: an id was expected") from None
 
 
-def _number(row: Mapping[str, Any], key: str) -> int:
+def _number_field(row: Mapping[str, Any], key: str) -> int:
     value = row.get(key, 0)
     if type(value) is not int or not 0 <= value < 1 << 63:
-        raise BadInput(f"{key}: {_shown(value)}: a whole number was expected")
+        raise BadInput(f"{key}: {_shortened_value(value)}: a whole number was expected")
     return value
 
 
-def _shown(value: object) -> str:
-    return volumespec.printable(str(value)[:60])
+def _shortened_value(value: object) -> str:
+    return volumespec.printable_text(str(value)[:60])
 
 
 # --- how a found backup stands -----------------------------------------------------------------------------------

@@ -24,17 +24,17 @@ class Estimate:
     origin: str
 
 
-def series(spec: JobSpec) -> str:
+def backup_series(spec: JobSpec) -> str:
     """The key shared by all backups of a job; "" for a job without a backup file."""
     target = spec.target.volume
-    if spec.type in (restores.TYPE, verifications.TYPE) or not isinstance(volumespec.bottom(target), FileVolume):
+    if spec.type in (restores.TYPE, verifications.TYPE) or not isinstance(volumespec.bottom_volume(target), FileVolume):
         return ""
-    image = volumespec.formatted(target)
+    image = volumespec.format_image(target)
     form = (image.driver if image else "raw") + (" compressed" if spec.compress else "")
     return f"{_STARTED.sub('', spec.run)} {spec.id.removeprefix(f'{spec.run}.')} {spec.sync} {form}"
 
 
-def estimate(spec: JobSpec, *, last: int, allocated: int | None) -> Estimate | None:
+def estimate_room(spec: JobSpec, *, last: int, allocated: int | None) -> Estimate | None:
     """The estimate for a job; None without one.
 
     ``last``: bytes taken up by the last committed backup of the series; 0 without one.  ``allocated``: bytes taken up

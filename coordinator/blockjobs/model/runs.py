@@ -77,7 +77,7 @@ class NameUsed(JobFault):
 Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
 
 
-def volumes(
+def job_volumes(
     source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
     named: Named | None = None, form: str = "raw", compress: bool = False, in_place: bool = False,
 ) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
@@ -91,11 +91,11 @@ def volumes(
     parsed = []
     for side, value in (("source", source), ("target", target)):
         if volumespec.is_name(value):
-            parsed.append(_named(str(value), named, position, side))
+            parsed.append(_volume_by_name(str(value), named, position, side))
             continue
         try:
             expanded = templates.expand_volume(value, meaning, default_host)
-            parsed.append(volumespec.parse(expanded, default_host=default_host))
+            parsed.append(volumespec.parse_volume(expanded, default_host=default_host))
         except RecursionError:
             raise JobFault(position, side, "the volume contains itself; a volume of its own was expected") from None
         except BadInput as wrong:
@@ -108,22 +108,22 @@ def volumes(
         written = replace(written, volume=volumespec.in_format(written.volume, form))
     except BadInput as wrong:
         raise JobFault(position, "format", str(wrong)) from None
-    if compress and volumespec.formatted(written.volume) is None:
+    if compress and volumespec.format_image(written.volume) is None:
         raise JobFault(position, "compress", f"a raw image holds no compressed data; {_FORMATS} was expected")
     if read.host != written.host:
         raise JobFault(
             position, "target",
             f"copying between hosts is not supported yet: source is on '{read.host}', target on '{written.host}'",
         )  # fmt: skip
-    written = _in_place(written, position) if in_place else _staged(written, position)
-    path = volumespec.path(written.volume)
-    if path is not None and path == volumespec.path(read.volume):
+    written = _in_place(written, position) if in_place else _checked_file_target(written, position)
+    path = volumespec.volume_path(written.volume)
+    if path is not None and path == volumespec.volume_path(read.volume):
         raise JobFault(position, "target", f"target equals source ({written.text}); another path was expected")
     if path is None:
         return read, written, ""
     if in_place:
         return read, written, ""
-    base = path.rpartition("/")[0] or "/" if written.node else templates.base(templates.path_text(target))
+    base = path.rpartition("/")[0] or "/" if written.node else templates.base_directory(templates.path_text(target))
     return read, written, base
 
 
@@ -132,24 +132,24 @@ def _in_place(written: HostedVolume, position: int) -> HostedVolume:
     volume = written.volume
     if isinstance(volume, FileVolume) and volumespec.is_device_path(volume.filename):
         return replace(written, volume=DeviceVolume(volume.filename))
-    if volumespec.formatted(volume) is not None:
+    if volumespec.format_image(volume) is not None:
         text = f"{written.text} is an image of a format; with 'in-place: true' a raw block device was expected"
         raise JobFault(position, "target", text)
-    if not isinstance(volumespec.bottom(volume), DeviceVolume):
+    if not isinstance(volumespec.bottom_volume(volume), DeviceVolume):
         text = f"{written.text} is no block device; with 'in-place: true' a path under /dev/ was expected"
         raise JobFault(position, "target", text)
     return written
 
 
-def _staged(written: HostedVolume, position: int) -> HostedVolume:
-    path = volumespec.path(written.volume) or ""
-    if volumespec.is_device_path(path) or isinstance(volumespec.bottom(written.volume), DeviceVolume):
+def _checked_file_target(written: HostedVolume, position: int) -> HostedVolume:
+    path = volumespec.volume_path(written.volume) or ""
+    if volumespec.is_device_path(path) or isinstance(volumespec.bottom_volume(written.volume), DeviceVolume):
         text = f"{written.text} is a block device; a file was expected as target, or 'in-place: true'"
         raise JobFault(position, "target", text)
     return written
 
 
-def _named(name: str, named: Named | None, position: int, field: str) -> HostedVolume:
+def _volume_by_name(name: str, named: Named | None, position: int, field: str) -> HostedVolume:
     if named is None:
         raise NameUsed(position, field, f"volume '{name}': 'HOST:/PATH' was expected")
     try:
@@ -174,7 +174,7 @@ def check_together(
     members = list(jobs)
     ids_seen: dict[JobId, int] = {}
     written: dict[str, int] = {}
-    read = {job.source.text: at for at, job in enumerate(members) if volumespec.path(job.source.volume)}
+    read = {job.source.text: at for at, job in enumerate(members) if volumespec.volume_path(job.source.volume)}
     sizes = Counter(job.transaction for job in members)
     for at, job in enumerate(members):
         if job.id in ids_seen:
@@ -188,7 +188,7 @@ def check_together(
                 f"an abort of the group would leave {job.target.text} undefined; 'allow-in-place: true' of the group, "
                 "or 'completion-mode: individual' was expected",
             )  # fmt: skip
-        if volumespec.path(job.target.volume) is None:
+        if volumespec.volume_path(job.target.volume) is None:
             continue
         where = job.target.text
         if where in written:
@@ -223,20 +223,29 @@ def plan_backup(
     """
     kind = options.get("type", "backup")
     run = ids.run_id(kind, now)
-    name = word(str(source) if volumespec.is_name(source) else templates.path_text(source))
-    words = templates.words(run, name if job_id is None else job_id, now)
-    read, written, base = volumes(
+    name = path_as_id_word(str(source) if volumespec.is_name(source) else templates.path_text(source))
+    words = templates.template_words(run, name if job_id is None else job_id, now)
+    read, written, base = job_volumes(
         source, target, words, default_host=default_host, named=named, form=form,
         compress=options.get("compress", False), in_place=options.get("in_place", False),
     )  # fmt: skip
     read = replace(read, volume=volumespec.read_as(read.volume, source_form))
     job = JobSpec(
-        id=ids.job_id(f"{run}.{word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
-        transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,
-    )  # fmt: skip
+        id=ids.job_id(
+            f"{run}.{path_as_id_word(volumespec.volume_label(written.volume))}"[: ids.LONGEST]
+            if job_id is None
+            else job_id
+        ),
+        transaction=TxnId(run),
+        run=run,
+        source=read,
+        target=written,
+        target_base=base,
+        **options,
+    )
     return RunPlan(run, kind, grouped=True, transactions=((job,),))
 
 
-def word(path: str) -> str:
+def path_as_id_word(path: str) -> str:
     """The last part of a path as a word valid inside an id."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name) or "volume"

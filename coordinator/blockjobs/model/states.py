@@ -67,7 +67,7 @@ change     . 1 1 1 1 1 . . . . .
 """
 
 
-def _rows(table: str) -> dict[str, frozenset[Status]]:
+def _parse_status_table(table: str) -> dict[str, frozenset[Status]]:
     """Row name -> the statuses with a 1 in their column."""
     _, *rows = (line.split() for line in table.strip().splitlines())
     return {
@@ -76,18 +76,18 @@ def _rows(table: str) -> dict[str, frozenset[Status]]:
     }
 
 
-MOVES: Final[dict[Status, frozenset[Status]]] = dict(zip(Status, _rows(_MOVES).values(), strict=True))
-ACCEPTS: Final[dict[Verb, frozenset[Status]]] = {Verb(name): row for name, row in _rows(_VERBS).items()}
+MOVES: Final[dict[Status, frozenset[Status]]] = dict(zip(Status, _parse_status_table(_MOVES).values(), strict=True))
+ACCEPTS: Final[dict[Verb, frozenset[Status]]] = {Verb(name): row for name, row in _parse_status_table(_VERBS).items()}
 
 TERMINAL: Final = frozenset({Status.CONCLUDED, Status.NULL})
 STARTED: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.READY, Status.STANDBY})
 
 
-def sources(to: Status) -> list[Status]:
+def statuses_leading_to(to: Status) -> list[Status]:
     """Every status with an edge to ``to``; passed to the Lua scripts as the accepted statuses."""
     return [status for status, targets in MOVES.items() if to in targets]
 
 
-def accepting(verb: Verb) -> list[Status]:
+def statuses_accepting(verb: Verb) -> list[Status]:
     """Every status that accepts ``verb``; passed to the verb's Lua script."""
     return [status for status in Status if status in ACCEPTS[verb]]

@@ -18,13 +18,13 @@ _BELOW: Final = ("image", "file", "backing")  # the keys of a volume with a nest
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
-def words(run: RunId, name: str, at: datetime) -> dict[str, str]:
+def template_words(run: RunId, name: str, at: datetime) -> dict[str, str]:
     """The values of the words for one job; times are UTC, as in the run's id.  ``{host}`` is added with the volume."""
     now = at.astimezone(UTC)
     return {"run": run, "name": name, "date": f"{now:%Y-%m-%d}", "time": f"{now:%H%M%SZ}"}
 
 
-def expand(text: str, meaning: Mapping[str, str]) -> str:
+def expand_words(text: str, meaning: Mapping[str, str]) -> str:
     """``text`` with its words replaced.
 
     Raises:
@@ -45,29 +45,29 @@ def expand(text: str, meaning: Mapping[str, str]) -> str:
     return _TOKEN.sub(replaced, text)
 
 
-def put(value: object, word: str, text: str) -> object:
+def replace_word(value: object, word: str, text: str) -> object:
     """A path or a volume with ``word`` replaced by the literal ``text``, before the expansion of other words."""
     if isinstance(value, str):
         plain = text.replace("{", "{{").replace("}", "}}")
         return _TOKEN.sub(lambda token: plain if token[1] == word else token[0], value)
     if isinstance(value, Mapping):
-        inner = {name: put(value[name], word, text) for name in ("filename", *_BELOW) if name in value}
+        inner = {name: replace_word(value[name], word, text) for name in ("filename", *_BELOW) if name in value}
         return {**value, **inner}
     return value
 
 
-def uses(value: object, word: str) -> bool:
+def has_word(value: object, word: str) -> bool:
     """Whether the path of a volume contains a word."""
     return any(token[1] == word for token in _TOKEN.finditer(path_text(value)))
 
 
-def base(text: str) -> str:
+def base_directory(text: str) -> str:
     """The directory that must exist: the longest parent directory of a path without words.
 
     ``/backup/{run}/root.img`` and ``/backup/data-{date}.img`` both give ``/backup``.
     """
     end = next((token.start() for token in _TOKEN.finditer(text) if token[1] is not None), len(text))
-    fixed = expand(text[:end], {})
+    fixed = expand_words(text[:end], {})
     return fixed.rpartition("/")[0] or "/"
 
 
@@ -75,7 +75,7 @@ def expand_volume(value: object, meaning: Mapping[str, str], default_host: str |
     """A volume as a user writes a volume (``HOST:/PATH`` or keys), with words in file names replaced."""
     if isinstance(value, str):
         host, colon, path = ("", "", value) if value.startswith("/") else value.partition(":")
-        return host + colon + expand(path, {**meaning, "host": host or default_host or ""})
+        return host + colon + expand_words(path, {**meaning, "host": host or default_host or ""})
     if isinstance(value, Mapping):
         return _expand_keys(value, {**meaning, "host": str(value.get("host", default_host or ""))})
     return value
@@ -84,7 +84,7 @@ def expand_volume(value: object, meaning: Mapping[str, str], default_host: str |
 def _expand_keys(keys: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:
     expanded = dict(keys)
     if isinstance(keys.get("filename"), str):
-        expanded["filename"] = expand(keys["filename"], meaning)
+        expanded["filename"] = expand_words(keys["filename"], meaning)
     for name in _BELOW:
         if isinstance(keys.get(name), Mapping):
             expanded[name] = _expand_keys(keys[name], meaning)

@@ -14,7 +14,7 @@ from blockjobs.model import cuts, ids, volumespec
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, Policy, RunFields, Skipped
-from blockjobs.model.runs import RunPlan, word
+from blockjobs.model.runs import RunPlan, path_as_id_word
 from blockjobs.model.volumespec import FileVolume, HostedVolume, NullVolume
 
 TYPE: Final = "verify"
@@ -37,7 +37,7 @@ class PublishedImage:
         return HostedVolume(Host(self.host), FileVolume(self.path))
 
 
-def plan(
+def plan_verification(
     images: Sequence[PublishedImage],
     now: datetime,
     *,
@@ -49,8 +49,8 @@ def plan(
     ``without``: images left out, with reasons; a run with an image left out cannot succeed.
     """
     run = ids.run_id(TYPE, now)
-    names = _names([*images, *(image for image, _ in without)])
-    specs = [_job(run, name, image, speed) for name, image in zip(names, images, strict=False)]
+    names = _image_names([*images, *(image for image, _ in without)])
+    specs = [_verify_job(run, name, image, speed) for name, image in zip(names, images, strict=False)]
     skipped = tuple(
         Skipped(transaction=ALONE, host=image.host, jobs=(name,), why=why)
         for name, (image, why) in zip(names[len(images) :], without, strict=True)
@@ -62,7 +62,7 @@ def plan(
     )  # fmt: skip
 
 
-def _job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
+def _verify_job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
     options: dict[str, Any] = {RUN: image.run, JOB: image.job} if image.job else {}
     job = ids.job_id(f"{run}.{name}")
     return JobSpec(
@@ -72,7 +72,7 @@ def _job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
     )  # fmt: skip
 
 
-def _names(images: Sequence[PublishedImage]) -> list[str]:
+def _image_names(images: Sequence[PublishedImage]) -> list[str]:
     """The names of the images within the run.
 
     A name is the short job name if all images are of one run, else the full job id.
@@ -81,8 +81,8 @@ def _names(images: Sequence[PublishedImage]) -> list[str]:
     names: dict[str, None] = {}
     for image in images:
         job = image.job.removeprefix(f"{image.run}.") if one else image.job
-        name = (job or f"{image.host}-{word(image.path)}")[: ids.LONGEST // 2]
-        names[ids.free(name, names)] = None
+        name = (job or f"{image.host}-{path_as_id_word(image.path)}")[: ids.LONGEST // 2]
+        names[ids.free_name(name, names)] = None
     return list(names)
 
 
@@ -94,7 +94,7 @@ def store_of(path: str, stores: Iterable[tuple[str, str]]) -> str:
 
 def image_of(spec: JobSpec) -> PublishedImage | None:
     """The image published by a job after its commit; None if the target is no file."""
-    bottom = volumespec.bottom(spec.target.volume)
+    bottom = volumespec.bottom_volume(spec.target.volume)
     if not isinstance(bottom, FileVolume):
         return None
     return PublishedImage(host=spec.host, path=bottom.filename, run=spec.run, job=spec.id)

@@ -105,7 +105,7 @@ OTHERS: Final = "blockjobs.volumes"
 
 
 @cache
-def other(driver: str) -> Any:
+def external_driver(driver: str) -> Any:
     """The external volume driver installed under a name, or None.
 
     Reading the installed entry points costs as much as an import.
@@ -126,17 +126,17 @@ class HostedVolume:
     @property
     def text(self) -> str:
         """``host:/path`` as users write a volume; used in locks and messages."""
-        return f"{self.host}:{label(self.volume)}"
+        return f"{self.host}:{volume_label(self.volume)}"
 
     @property
     def lock(self) -> str:
         """The lock of the volume: the path, else the name of an external volume, else the node, else ""."""
-        if path(self.volume) is not None or isinstance(bottom(self.volume), OtherVolume):
+        if volume_path(self.volume) is not None or isinstance(bottom_volume(self.volume), OtherVolume):
             return self.text
         return f"node:{self.node}" if self.node else ""
 
 
-def label(volume: Volume) -> str:
+def volume_label(volume: Volume) -> str:
     """The path of the file or device at the bottom, or the driver's name for a volume without a path."""
     match volume:
         case FileVolume() | DeviceVolume():
@@ -144,58 +144,58 @@ def label(volume: Volume) -> str:
         case NullVolume():
             return volume.driver
         case DebugVolume():
-            return label(volume.image)
+            return volume_label(volume.image)
         case FormatVolume():
-            return label(volume.file)
+            return volume_label(volume.file)
         case OtherVolume():
             return volume.name
 
 
-def path(volume: Volume) -> str | None:
+def volume_path(volume: Volume) -> str | None:
     """The path at the bottom of the volume; None for a volume without a path."""
-    return label(volume) if isinstance(bottom(volume), FileVolume | DeviceVolume) else None
+    return volume_label(volume) if isinstance(bottom_volume(volume), FileVolume | DeviceVolume) else None
 
 
-def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolume:
+def bottom_volume(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolume:
     """The volume below all filters and formats, with the bytes."""
     match volume:
         case DebugVolume(image=below) | FormatVolume(file=below):
-            return bottom(below)
+            return bottom_volume(below)
         case _:
             return volume
 
 
-def stores(volume: Volume) -> list[FileVolume | DeviceVolume]:
+def files_and_devices(volume: Volume) -> list[FileVolume | DeviceVolume]:
     """Every file and device below a volume: the top layer's first, then the lower layers'."""
     match volume:
         case FileVolume() | DeviceVolume():
             return [volume]
         case DebugVolume(image=below):
-            return stores(below)
+            return files_and_devices(below)
         case FormatVolume(file=file, backing=backing):
-            return stores(file) + (stores(backing) if backing is not None else [])
+            return files_and_devices(file) + (files_and_devices(backing) if backing is not None else [])
         case _:
             return []
 
 
-def instead(volume: Volume, path: str) -> Volume:
+def relocate_volume(volume: Volume, path: str) -> Volume:
     """The volume with the file or device at its bottom replaced by ``path``, the new location of the data."""
     match volume:
         case DebugVolume(image=below):
-            return replace(volume, image=instead(below, path))
+            return replace(volume, image=relocate_volume(below, path))
         case FormatVolume(file=below):
-            return replace(volume, file=instead(below, path))
+            return replace(volume, file=relocate_volume(below, path))
         case _:
-            return _at(path)
+            return _volume_of_path(path)
 
 
-def formatted(volume: Volume) -> FormatVolume | None:
+def format_image(volume: Volume) -> FormatVolume | None:
     """The format image below the filters; None for a raw volume."""
     match volume:
         case FormatVolume():
             return volume
         case DebugVolume(image=below):
-            return formatted(below)
+            return format_image(below)
         case _:
             return None
 
@@ -211,7 +211,7 @@ def in_format(volume: Volume, name: str, backing: Volume | None = None) -> Volum
     if name not in FORMATS:
         raise BadInput(f"Unknown file format '{name}'")
     if not isinstance(volume, FileVolume):
-        raise BadInput(f"{label(volume)} cannot be made in format '{name}': a file was expected")
+        raise BadInput(f"{volume_label(volume)} cannot be made in format '{name}': a file was expected")
     return FormatVolume(name, volume, backing)
 
 
@@ -226,14 +226,16 @@ def read_as(volume: Volume, name: str) -> Volume:
     if name not in FORMATS:
         raise BadInput(f"Unknown file format '{name}'")
     if not isinstance(volume, FileVolume | DeviceVolume):
-        raise BadInput(f"source {label(volume)} cannot be read as '{name}': a file or a block device was expected")
+        raise BadInput(
+            f"source {volume_label(volume)} cannot be read as '{name}': a file or a block device was expected"
+        )
     return FormatVolume(name, volume)
 
 
 # --- from what users write ----------------------------------------------------------------------------
 
 
-def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
+def parse_volume(value: object, *, default_host: str | None = None) -> HostedVolume:
     """A volume from ``host:/path`` or from a dict of ``blockdev-add`` keys plus ``host``.
 
     Raises:
@@ -244,19 +246,19 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
         if value.startswith("/") and default_host is not None:
             host, colon, filename = default_host, ":", value
         if not colon or not host or host.startswith("/"):
-            raise BadInput(f"volume '{printable(value)}': 'HOST:/PATH' was expected")
-        return HostedVolume(ids.host(host), _at(checked_path(filename)))
+            raise BadInput(f"volume '{printable_text(value)}': 'HOST:/PATH' was expected")
+        return HostedVolume(ids.checked_host_name(host), _volume_of_path(checked_path(filename)))
     if isinstance(value, Mapping):
         keys = dict(value)
         host_name = keys.pop("host", default_host)
         if not isinstance(host_name, str):
             raise BadInput("volume: 'host' is missing: the name of the host that sees it was expected")
-        node = _take(keys, "node-name", str, "")
-        return HostedVolume(ids.host(host_name), _from_keys(keys), node)
+        node = _take_parameter(keys, "node-name", str, "")
+        return HostedVolume(ids.checked_host_name(host_name), _from_keys(keys), node)
     raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
 
 
-def _at(path: str) -> FileVolume | DeviceVolume:
+def _volume_of_path(path: str) -> FileVolume | DeviceVolume:
     """The volume that a path alone stands for."""
     return DeviceVolume(path) if is_device_path(path) else FileVolume(path)
 
@@ -278,7 +280,7 @@ def checked_path(text: str) -> str:
     Raises:
         BadInput: relative, empty, with ``.`` or ``..`` or an empty part, a control character, or too long.
     """
-    shown = printable(text)
+    shown = printable_text(text)
     if not text.isprintable() and any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
         raise BadInput(f"path '{shown}' has a control character: a plain absolute path was expected")
     if not text.startswith("/"):
@@ -295,7 +297,7 @@ def checked_path(text: str) -> str:
     return text
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """``text`` with escape sequences for characters that would break a line or a terminal."""
     if text.isprintable():
         return text
@@ -306,73 +308,73 @@ def _from_keys(keys: dict[str, Any]) -> Volume:
     driver = keys.pop("driver", None)
     match driver:
         case "file":
-            volume: Volume = FileVolume(checked_path(_take(keys, "filename", str)))
+            volume: Volume = FileVolume(checked_path(_take_parameter(keys, "filename", str)))
         case "host_device":
-            volume = DeviceVolume(checked_path(_take(keys, "filename", str)))
+            volume = DeviceVolume(checked_path(_take_parameter(keys, "filename", str)))
         case "null-co":
             volume = NullVolume(
-                size=_take(keys, "size", int, 1 << 30),
-                read_zeroes=_take(keys, "read-zeroes", bool, default=False),
-                latency_ns=_take(keys, "latency-ns", int, 0),
+                size=_take_parameter(keys, "size", int, 1 << 30),
+                read_zeroes=_take_parameter(keys, "read-zeroes", bool, default=False),
+                latency_ns=_take_parameter(keys, "latency-ns", int, 0),
             )
             if volume.size < 0 or volume.latency_ns < 0:
                 raise BadInput("null-co: 'size' and 'latency-ns' expect a non-negative value")
         case "blkdebug":
-            rules = _take(keys, "inject-error", list, [])
-            image = _take(keys, "image", dict)
-            volume = DebugVolume(_from_keys(dict(image)), tuple(_rule(rule) for rule in rules))
+            rules = _take_parameter(keys, "inject-error", list, [])
+            image = _take_parameter(keys, "image", dict)
+            volume = DebugVolume(_from_keys(dict(image)), tuple(_parse_injected_error(rule) for rule in rules))
         case str() if driver in FORMATS:
-            volume = _format(driver, keys)
+            volume = _parse_format_volume(driver, keys)
         case None:
             raise BadInput("Parameter 'driver' is missing")
         case _:
-            return _other(driver, keys)
+            return _parse_other_volume(driver, keys)
     if keys:
         raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
     return volume
 
 
-def _format(driver: str, keys: dict[str, Any]) -> FormatVolume:
-    file = _from_keys(dict(_take(keys, "file", dict)))
-    if formatted(file) or not isinstance(bottom(file), FileVolume | DeviceVolume):
+def _parse_format_volume(driver: str, keys: dict[str, Any]) -> FormatVolume:
+    file = _from_keys(dict(_take_parameter(keys, "file", dict)))
+    if format_image(file) or not isinstance(bottom_volume(file), FileVolume | DeviceVolume):
         raise BadInput(f"Parameter 'file' of driver '{driver}' expects a file or a host_device")
     alone = keys.get("backing", _MISSING) is None
-    below = None if alone else _take(keys, "backing", dict, None)
+    below = None if alone else _take_parameter(keys, "backing", dict, None)
     keys.pop("backing", None)
     backing = None if below is None else _from_keys(dict(below))
-    if isinstance(backing and bottom(backing), OtherVolume):
+    if isinstance(backing and bottom_volume(backing), OtherVolume):
         raise BadInput(f"Parameter 'backing' of driver '{driver}' expects a file, a host_device or another image")
     return FormatVolume(driver, file, backing, alone)
 
 
-def _other(driver: object, keys: dict[str, Any]) -> Volume:
+def _parse_other_volume(driver: object, keys: dict[str, Any]) -> Volume:
     match keys:
         case {"other": [str(name), Mapping() as stored]} if isinstance(driver, str) and len(keys) == 1:
             return OtherVolume(driver, name, dict(stored))  # checked at submit
-    kind: VolumeKind | None = other(driver) if isinstance(driver, str) else None
+    kind: VolumeKind | None = external_driver(driver) if isinstance(driver, str) else None
     if kind is None:
         raise BadInput(f"Parameter 'driver' does not accept value '{driver}'")
     name, plain = kind.parse(keys)
     return OtherVolume(str(driver), name, plain)
 
 
-def _rule(value: object) -> InjectedError:
+def _parse_injected_error(value: object) -> InjectedError:
     if not isinstance(value, Mapping):
         raise BadInput("Invalid parameter type for 'inject-error', expected: array of objects")
     keys = dict(value)
-    event = _take(keys, "event", str, "none")
+    event = _take_parameter(keys, "event", str, "none")
     if event != "none":
         raise BadInput(f"Parameter 'event' does not accept value '{event}'")
-    iotype = _take(keys, "iotype", str, None)
+    iotype = _take_parameter(keys, "iotype", str, None)
     if iotype is not None and iotype not in IOTYPES:
         raise BadInput(f"Parameter 'iotype' does not accept value '{iotype}'")
-    sector = _take(keys, "sector", int, -1)
+    sector = _take_parameter(keys, "sector", int, -1)
     rule = InjectedError(
         event,
         iotype,
-        _take(keys, "errno", int, 5),
+        _take_parameter(keys, "errno", int, 5),
         None if sector < 0 else sector,
-        _take(keys, "once", bool, default=False),
+        _take_parameter(keys, "once", bool, default=False),
     )
     if not 1 <= rule.errno <= 4095:  # MAX_ERRNO of the kernel
         raise BadInput("Parameter 'errno' expects the number of an error, such as 5 (EIO) or 28 (ENOSPC)")
@@ -385,7 +387,7 @@ _QAPI: Final = {str: "string", int: "integer", bool: "boolean", list: "array", d
 _MISSING: Final = object()
 
 
-def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISSING) -> Any:
+def _take_parameter(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISSING) -> Any:
     """Pop ``name``, of exactly ``kind`` (a boolean is no integer); errors carry QEMU's QAPI texts."""
     value = keys.pop(name, default)
     if value is _MISSING:

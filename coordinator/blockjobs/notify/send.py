@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blockjobs.model.notices import Kind, kind_of, scrubbed
+from blockjobs.model.notices import Kind, scrubbed_text, url_carrier
 from blockjobs.notify import by_apprise, webhook
 from blockjobs.process.spawn import end_with_parent
 
@@ -28,7 +28,7 @@ class Interrupted(Exception):
     """The daemon is stopping; whether the message was sent is not known."""
 
 
-def send(
+def send_notice(
     url: str, said: Mapping[str, Any], secret: str = "", *, limit: float = LIMIT, stop: threading.Event | None = None
 ) -> str:
     """Send a message to ``url`` once; "" for success, else the reason.
@@ -59,7 +59,7 @@ def send(
             if child.poll() is None:
                 child.kill()
     try:
-        return scrubbed(str(json.loads(answer)), url, secret)
+        return scrubbed_text(str(json.loads(answer)), url, secret)
     except ValueError:
         return f"the process that should tell it ended with {child.returncode}"
 
@@ -68,10 +68,10 @@ def main() -> None:
     end_with_parent()
     order = json.load(sys.stdin)
     url, said = order["url"], order["said"]
-    if kind_of(url) is Kind.WEBHOOK:
-        reason = webhook.post(url, said, order["secret"], time.time(), order["timeout"])
+    if url_carrier(url) is Kind.WEBHOOK:
+        reason = webhook.post_webhook(url, said, order["secret"], time.time(), order["timeout"])
     else:
-        reason = by_apprise.tell(url, said)
+        reason = by_apprise.notify_apprise(url, said)
     json.dump(reason, sys.stdout)
 
 

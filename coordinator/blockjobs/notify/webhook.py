@@ -13,19 +13,19 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from blockjobs import __version__
-from blockjobs.model.notices import scrubbed
+from blockjobs.model.notices import scrubbed_text
 
 TIMESTAMP: Final = "Blockjobs-Timestamp"
 SIGNATURE: Final = "Blockjobs-Signature"
 KEY: Final = "Idempotency-Key"
 
 
-def signature(secret: bytes, timestamp: str, content: bytes) -> str:
+def notice_signature(secret: bytes, timestamp: str, content: bytes) -> str:
     """The signature, as computed by a receiver with the secret."""
     return "v1=" + hmac.digest(secret, timestamp.encode() + b"." + content, "sha256").hex()
 
 
-def request(url: str, said: Mapping[str, Any], secret: str, now: float) -> urllib.request.Request:
+def webhook_request(url: str, said: Mapping[str, Any], secret: str, now: float) -> urllib.request.Request:
     """The POST, with the user info of the URL as basic authentication; unsigned without a secret."""
     content = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
     headers = {
@@ -33,7 +33,7 @@ def request(url: str, said: Mapping[str, Any], secret: str, now: float) -> urlli
         TIMESTAMP: str(int(now)),
     }  # fmt: skip
     if secret:
-        headers[SIGNATURE] = signature(secret.encode(), headers[TIMESTAMP], content)
+        headers[SIGNATURE] = notice_signature(secret.encode(), headers[TIMESTAMP], content)
     bare, authorization = _without_user(url)
     if authorization:
         headers["Authorization"] = authorization
@@ -54,16 +54,18 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def post(url: str, said: Mapping[str, Any], secret: str, now: float, timeout: float) -> str:
+def post_webhook(url: str, said: Mapping[str, Any], secret: str, now: float, timeout: float) -> str:
     """Send a message to ``url``; "" after a 2xx answer, else the reason without secrets."""
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request(url, said, secret, now), timeout=timeout) as answer:
+        with urllib.request.build_opener(_NoRedirect).open(
+            webhook_request(url, said, secret, now), timeout=timeout
+        ) as answer:
             return "" if 200 <= answer.status < 300 else f"HTTP {answer.status}"
     except urllib.error.HTTPError as wrong:
         wrong.close()
         moved = " (redirects are not followed)" if 300 <= wrong.code < 400 else ""
         return f"HTTP {wrong.code}{moved}"
     except urllib.error.URLError as wrong:
-        return scrubbed(str(wrong.reason), url, secret)
+        return scrubbed_text(str(wrong.reason), url, secret)
     except (OSError, HTTPException, ValueError) as wrong:
-        return scrubbed(f"{type(wrong).__name__}: {wrong}", url, secret)
+        return scrubbed_text(f"{type(wrong).__name__}: {wrong}", url, secret)

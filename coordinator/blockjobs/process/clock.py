@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def boottime() -> float:
+def seconds_since_boot() -> float:
     """Seconds since boot, including suspended time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -23,7 +23,7 @@ def read_boot_id() -> str:
 class Every:
     """True once every ``seconds``, the first time at once."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = boottime) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = seconds_since_boot) -> None:
         self._seconds, self._clock, self._next = seconds, clock, 0.0
 
     def __call__(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import redis
 
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.connection import is_absence
 
 FIRST: Final = 1.0  # seconds until the first retry of a failed item; every further failure doubles the pause
@@ -41,7 +41,7 @@ class Aside:
 class Quarantine:
     """The quarantine of one process, safe for any thread.  A lost quarantine costs one more try per item."""
 
-    def __init__(self, clock: Callable[[], float] = boottime) -> None:
+    def __init__(self, clock: Callable[[], float] = seconds_since_boot) -> None:
         self._clock = clock
         self._aside: dict[str, Aside] = {}
         self._lock = threading.Lock()

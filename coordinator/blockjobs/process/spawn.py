@@ -15,7 +15,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a child may not import
 
 
-def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn_child(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start ``argv`` in a new session, with the output appended to ``log``.
 
     The kernel sends the child SIGTERM when the *thread* that called this function ends, for any reason.

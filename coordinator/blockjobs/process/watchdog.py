@@ -19,12 +19,12 @@ _REPORTS: Final = 3  # reports of life within systemd's timeout
 
 def report_ready() -> None:
     """Report that this process serves."""
-    _send(READY)
+    _send_report(READY)
 
 
 def report_alive() -> None:
     """Report that this process is alive."""
-    _send(ALIVE)
+    _send_report(ALIVE)
 
 
 def report_interval() -> float | None:
@@ -34,7 +34,7 @@ def report_interval() -> float | None:
     return int(microseconds) / 1e6 / _REPORTS if microseconds.isdecimal() and int(microseconds) and ours else None
 
 
-def _send(state: str) -> None:
+def _send_report(state: str) -> None:
     """Send a report; a failure to send does not stop the process."""
     name = os.environ.get(SOCKET, "")
     if name[:1] not in ("/", "@"):

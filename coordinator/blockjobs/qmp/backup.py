@@ -23,8 +23,8 @@ from blockjobs.model.volumespec import HostedVolume
 from blockjobs.qmp import drives
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend, Sight
-from blockjobs.qmp.launch import launch
-from blockjobs.qmp.nodes import check_filter, why
+from blockjobs.qmp.launch import launch_run
+from blockjobs.qmp.nodes import check_filter, open_error_text
 from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
@@ -44,69 +44,71 @@ class BackupDraft:
 
 
 def blockdev_backup(fleet: Backend, arguments: Arguments) -> Any:
-    return create(fleet, [("blockdev-backup", arguments)], grouped=True)
+    return start_backups(fleet, [("blockdev-backup", arguments)], grouped=True)
 
 
 def drive_backup(fleet: Backend, arguments: Arguments) -> Any:
-    return create(fleet, [("drive-backup", arguments)], grouped=True)
+    return start_backups(fleet, [("drive-backup", arguments)], grouped=True)
 
 
-def transaction(fleet: Backend, arguments: Arguments) -> Any:
+def start_transaction(fleet: Backend, arguments: Arguments) -> Any:
     actions = [(action["type"], action["data"]) for action in arguments["actions"]]
     mode = arguments.get("properties", {}).get("completion-mode", "individual")
-    return create(fleet, actions, grouped=mode == "grouped")
+    return start_backups(fleet, actions, grouped=mode == "grouped")
 
 
-def create(fleet: Backend, actions: Sequence[tuple[str, Arguments]], *, grouped: bool) -> Any:
-    seen = fleet.look(_sights(fleet, actions))
+def start_backups(fleet: Backend, actions: Sequence[tuple[str, Arguments]], *, grouped: bool) -> Any:
+    seen = fleet.look(_volumes_to_check(fleet, actions))
     drafts: list[BackupDraft] = []
     for kind, arguments in actions:
         if kind == "abort":
             raise QmpError("Transaction aborted using Abort action")
-        drafts.append(check(fleet, kind, arguments, seen, drafts))
+        drafts.append(check_backup(fleet, kind, arguments, seen, drafts))
     if drafts:
-        plan = _plan(drafts, grouped=grouped)
+        plan = _plan_run(drafts, grouped=grouped)
         try:
-            launch(fleet, plan)
+            launch_run(fleet, plan)
         except JobExists as exists:
             raise QmpError(str(exists)) from None
         except VolumeBusy as busy:
-            raise QmpError(_busy(fleet, drafts, busy)) from None
+            raise QmpError(_busy_text(fleet, drafts, busy)) from None
     return {}
 
 
-def _sights(fleet: Backend, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
+def _volumes_to_check(fleet: Backend, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
     """The volumes that the checks ask hosts about, as (side, volume); an unknown node yields nothing."""
     for kind, arguments in actions:
         if kind != "abort":
             with suppress(QmpError):
-                source, target = _nodes(fleet, kind, arguments)
+                source, target = _backup_nodes(fleet, kind, arguments)
                 if source.name != target.name:
                     yield "source", source.volume
-                    yield drives.side(arguments) if kind == "drive-backup" else "target", target.volume
+                    yield drives.target_side(arguments) if kind == "drive-backup" else "target", target.volume
 
 
-def _nodes(fleet: Backend, kind: str, arguments: Arguments) -> tuple[Node, Node]:
+def _backup_nodes(fleet: Backend, kind: str, arguments: Arguments) -> tuple[Node, Node]:
     source = fleet.node(arguments["device"])
-    return source, drives.target(source, arguments) if kind == "drive-backup" else fleet.node(arguments["target"])
+    return source, drives.target_node(source, arguments) if kind == "drive-backup" else fleet.node(arguments["target"])
 
 
-def check(fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[BackupDraft]) -> BackupDraft:
+def check_backup(
+    fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[BackupDraft]
+) -> BackupDraft:
     """Make every check of a backup, in QEMU's order.
 
     Raises:
         QmpError: the first failed check.
     """
-    source, target = _nodes(fleet, kind, arguments)
-    _bitmap(arguments)
+    source, target = _backup_nodes(fleet, kind, arguments)
+    _check_bitmap(arguments)
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Source and target cannot be the same")
-    if arguments.get("compress") and volumespec.formatted(target.volume.volume) is None:
+    if arguments.get("compress") and volumespec.format_image(target.volume.volume) is None:
         raise QmpError("Compression is not supported for this drive ")
     _not_busy(fleet, source, target, earlier)
-    _perf(arguments.get("x-perf", {}))
-    there = _fitting(source, target, seen)
-    _inserted(fleet, target, arguments)
+    _check_perf(arguments.get("x-perf", {}))
+    there = _checked_target_sight(source, target, seen)
+    _check_inserted_filter(fleet, target, arguments)
     if kind == "drive-backup":
         target = drives.on_its_layer(target, arguments, there)
     if arguments["sync"] == "none":
@@ -114,7 +116,7 @@ def check(fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: 
     return BackupDraft(job_id(fleet, arguments, earlier), source, target, arguments)
 
 
-def _bitmap(arguments: Arguments) -> None:
+def _check_bitmap(arguments: Arguments) -> None:
     """Make QEMU's checks of bitmaps; the fleet has no bitmaps, so a named bitmap is never found."""
     sync, bitmap, mode = arguments["sync"], arguments.get("bitmap"), arguments.get("bitmap-mode")
     if sync in ("incremental", "bitmap") and bitmap is None:
@@ -140,7 +142,7 @@ def _not_busy(fleet: Backend, source: Node, target: Node, earlier: Sequence[Back
                 raise QmpError(BUSY.format(node.name, "backup"))
 
 
-def _perf(perf: Arguments) -> None:
+def _check_perf(perf: Arguments) -> None:
     if not 1 <= perf.get("max-workers", 1) < 1 << 31:
         raise QmpError("max-workers must be between 1 and 2147483647")
     if perf.get("max-chunk", 0) < 0:
@@ -150,15 +152,15 @@ def _perf(perf: Arguments) -> None:
         raise QmpError("min-cluster-size needs to be a power of 2")
 
 
-def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
+def _checked_target_sight(source: Node, target: Node, seen: Seen) -> Sight:
     """The host's view of the target, after the check that source and target have the same size."""
-    here, there = opened(source, target, seen)
+    here, there = checked_sights(source, target, seen)
     if there.size != here.size:
         raise QmpError("Source and target image have different sizes")
     return there
 
 
-def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
+def _check_inserted_filter(fleet: Backend, target: Node, arguments: Arguments) -> None:
     """Raise QEMU's errors about the filter above a backup's source, and about the cluster size."""
     try:
         check_filter(fleet, arguments)
@@ -172,7 +174,7 @@ def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
         raise QmpError(f"Required max-chunk ({most}) is less than backup cluster size ({cluster})")
 
 
-def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
+def checked_sights(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
     """The host's views of source and target, after the check that the host can open both."""
     if source.volume.host != target.volume.host:
         raise QmpError(
@@ -184,9 +186,8 @@ def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
     for node, sight in ((target, there), (source, here)):
         if sight.errno:
             verb = "create" if sight is made else "open"
-            raise QmpError(
-                f"Could not {verb} '{volumespec.label(node.volume.volume)}': {why(sight.errno, sight.text)}"
-            )  # fmt: skip
+            label = volumespec.volume_label(node.volume.volume)
+            raise QmpError(f"Could not {verb} '{label}': {open_error_text(sight.errno, sight.text)}")
     return here, here if made else there  # a new target will fit
 
 
@@ -208,10 +209,10 @@ def job_id(fleet: Backend, arguments: Arguments, earlier: Sequence[BackupDraft])
     return name
 
 
-def _plan(drafts: Sequence[BackupDraft], *, grouped: bool) -> RunPlan:
+def _plan_run(drafts: Sequence[BackupDraft], *, grouped: bool) -> RunPlan:
     run, name = run_of(drafts)
     whole = grouped or len(drafts) == 1
-    specs = [spec(draft, run, TxnId(run if whole else f"{run}.{draft.id}")) for draft in drafts]
+    specs = [spec_of_draft(draft, run, TxnId(run if whole else f"{run}.{draft.id}")) for draft in drafts]
     return RunPlan(run, name, whole, (tuple(specs),) if whole else tuple((each,) for each in specs))
 
 
@@ -221,9 +222,9 @@ def run_of(drafts: Sequence[BackupDraft]) -> tuple[RunId, str]:
     return RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"), name
 
 
-def spec(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
+def spec_of_draft(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
     arguments = draft.arguments
-    path = volumespec.path(draft.target.volume.volume)
+    path = volumespec.volume_path(draft.target.volume.volume)
     return JobSpec(
         id=draft.id, transaction=txn, run=run, sync=arguments["sync"], source=draft.source.volume,
         target=draft.target.volume, target_base="" if path is None else os.path.dirname(path),
@@ -235,7 +236,7 @@ def spec(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
     )  # fmt: skip
 
 
-def _busy(fleet: Backend, drafts: Iterable[BackupDraft], busy: VolumeBusy) -> str:
+def _busy_text(fleet: Backend, drafts: Iterable[BackupDraft], busy: VolumeBusy) -> str:
     """The error text for a volume taken meanwhile: the text names the node, not the volume."""
     names = [
         node.name for draft in drafts for node in (draft.target, draft.source) if node.volume.lock == busy.volume

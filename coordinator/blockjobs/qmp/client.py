@@ -41,7 +41,7 @@ class Client:
         """Serve the client until it disconnects."""
         splitter = wire.Splitter()
         try:
-            self.send(wire.encode(GREETING))
+            self.send(wire.encode_message(GREETING))
             while data := await self._reader.read(PAGE):
                 for text in splitter.feed(data):
                     await self._handle(text)
@@ -54,19 +54,19 @@ class Client:
     async def _handle(self, text: bytes | QmpError) -> None:
         reply: dict[str, Any] = {}
         try:
-            message = wire.decode(text)
+            message = wire.decode_message(text)
             if isinstance(message, dict) and "id" in message:
                 reply["id"] = message["id"]
-            reply = {"return": await self._answer(*wire.request(message)), **reply}
+            reply = {"return": await self._answer(*wire.parse_request(message)), **reply}
         except QmpError as error:
             reply = {"error": error.to_json(), **reply}
-        self.send(wire.encode(reply))
+        self.send(wire.encode_message(reply))
 
     async def _answer(self, name: str, arguments: dict[str, Any]) -> Any:
         if not self.negotiated:
             if name != "qmp_capabilities":
                 raise QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", NO_COMMAND)
-            qapi.check(tables.CAPABILITIES, arguments)
+            qapi.check_arguments(tables.CAPABILITIES, arguments)
             if "oob" in arguments.get("enable", ()):
                 raise QmpError("Capability 'oob' not available")
             self.negotiated = True

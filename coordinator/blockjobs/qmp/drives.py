@@ -32,15 +32,15 @@ _UNKNOWN: Final = {
 
 def is_made(arguments: Mapping[str, Any]) -> bool:
     """Whether the command makes the target, so that the file need not exist."""
-    return _mode(arguments) == _MADE
+    return _drive_mode(arguments) == _MADE
 
 
-def side(arguments: Mapping[str, Any]) -> str:
+def target_side(arguments: Mapping[str, Any]) -> str:
     """The role in which the target's host checks the target."""
     return "new" if is_made(arguments) else "target"
 
 
-def target(source: Node, arguments: Mapping[str, Any]) -> Node:
+def target_node(source: Node, arguments: Mapping[str, Any]) -> Node:
     """The node for the ``target`` of a command; no other command can name this node.
 
     Raises:
@@ -48,24 +48,24 @@ def target(source: Node, arguments: Mapping[str, Any]) -> Node:
     """
     name, form = arguments["target"], arguments.get("format", "raw")
     if form not in (*_RAW, *FORMATS):
-        raise QmpError(_UNKNOWN[_mode(arguments)].format(form))
+        raise QmpError(_UNKNOWN[_drive_mode(arguments)].format(form))
     try:
         volume: Volume = FileVolume(volumespec.checked_path(name))
     except BadInput as wrong:
         verb = "create" if is_made(arguments) else "open"
         raise QmpError(f"Could not {verb} '{name}': {wrong}") from None
     if form in FORMATS:
-        volume = FormatVolume(form, volume, _layer(source, arguments) if is_made(arguments) else None)
+        volume = FormatVolume(form, volume, _backing_layer(source, arguments) if is_made(arguments) else None)
     elif is_made(arguments) and arguments["sync"] == "none":
         raise QmpError(f"Backing file not supported for file format '{form}'")
     return Node(name, HostedVolume(source.volume.host, volume), {"driver": volume.driver})
 
 
-def _layer(source: Node, arguments: Mapping[str, Any]) -> Volume | None:
+def _backing_layer(source: Node, arguments: Mapping[str, Any]) -> Volume | None:
     """The layer below a new image."""
     match arguments["sync"]:
         case "top":
-            image = volumespec.formatted(source.volume.volume)
+            image = volumespec.format_image(source.volume.volume)
             return image.backing if image else None
         case "none":
             return source.volume.volume
@@ -79,10 +79,10 @@ def on_its_layer(node: Node, arguments: Mapping[str, Any], sight: Sight) -> Node
     Raises:
         QmpError: the header's layer cannot be the path of an image.
     """
-    image = volumespec.formatted(node.volume.volume)
+    image = volumespec.format_image(node.volume.volume)
     if image is None or is_made(arguments) or arguments["sync"] == "full" or not sight.backing:
         return node
-    place = os.path.normpath(os.path.join(os.path.dirname(volumespec.label(image)), sight.backing))
+    place = os.path.normpath(os.path.join(os.path.dirname(volumespec.volume_label(image)), sight.backing))
     try:
         layer = volumespec.in_format(FileVolume(volumespec.checked_path(place)), sight.backing_format)
     except BadInput as wrong:
@@ -90,5 +90,5 @@ def on_its_layer(node: Node, arguments: Mapping[str, Any], sight: Sight) -> Node
     return replace(node, volume=replace(node.volume, volume=replace(image, backing=layer)))
 
 
-def _mode(arguments: Mapping[str, Any]) -> str:
+def _drive_mode(arguments: Mapping[str, Any]) -> str:
     return str(arguments.get("mode", _MADE))

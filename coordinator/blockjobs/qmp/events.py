@@ -27,7 +27,7 @@ _NUMBERS: Final = frozenset({"len", "offset", "speed"})
 _SYSTEM: Final = frozenset(map(os.strerror, errno.errorcode))
 
 
-def translate(event: Event) -> dict[str, Any] | None:
+def translate_event(event: Event) -> dict[str, Any] | None:
     """The message for a client; None for an event unknown to QEMU."""
     fields = FIELDS.get(event.name)
     if fields is None:
@@ -35,33 +35,33 @@ def translate(event: Event) -> dict[str, Any] | None:
     known = {**event.fields, "id": event.id, "device": event.id}
     data: dict[str, Any] = {name: int(known[name]) if name in _NUMBERS else known[name] for name in fields}
     if event.name == "BLOCK_JOB_COMPLETED" and "error" in known:
-        data["error"] = plain(known["error"])
-    return {"event": event.name, "data": data, "timestamp": timestamp(event.seq)}
+        data["error"] = system_error_text(known["error"])
+    return {"event": event.name, "data": data, "timestamp": event_timestamp(event.seq)}
 
 
-def plain(text: str) -> str:
+def system_error_text(text: str) -> str:
     """An error as QEMU reports it: only the system's text, if the fleet's text ends with the system's text."""
     last = text.rpartition(": ")[2]
     return last if last in _SYSTEM else text
 
 
-def timestamp(seq: str) -> dict[str, int]:
+def event_timestamp(seq: str) -> dict[str, int]:
     ms, _, number = seq.partition("-")
     seconds, rest = divmod(int(ms), 1000)
     return {"seconds": seconds, "microseconds": rest * 1000 + min(int(number or 0), _LATEST)}
 
 
-def sequence(at: dict[str, int]) -> str:
+def sequence_of_timestamp(at: dict[str, int]) -> str:
     """The stream's id of the event with this timestamp, or of its place in the stream."""
     ms, number = divmod(at["microseconds"], 1000)
     return f"{min(max(0, at['seconds'] * 1000 + ms), _LAST)}-{number}"
 
 
-def before(seq: str, other: str) -> bool:
+def is_earlier_sequence(seq: str, other: str) -> bool:
     """Whether ``seq`` comes before ``other`` in the stream."""
-    return _key(seq) < _key(other)
+    return _sequence_key(seq) < _sequence_key(other)
 
 
-def _key(seq: str) -> tuple[int, int]:
+def _sequence_key(seq: str) -> tuple[int, int]:
     ms, _, number = seq.partition("-")
     return int(ms), int(number or 0)

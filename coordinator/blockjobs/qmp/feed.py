@@ -10,8 +10,8 @@ from typing import Final
 
 import redis
 
-from blockjobs.qmp.events import before, translate
-from blockjobs.qmp.wire import encode
+from blockjobs.qmp.events import is_earlier_sequence, translate_event
+from blockjobs.qmp.wire import encode_message
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.events import Event
 
@@ -43,7 +43,7 @@ class Feed:
 
     async def reached(self, seq: str, seconds: float) -> None:
         """Wait, at most ``seconds``, until every event up to ``seq`` was delivered."""
-        if self._seq and not before(self._seq, seq):
+        if self._seq and not is_earlier_sequence(self._seq, seq):
             return
         here = self._loop.create_future()
         self._waiting.append((seq, here))
@@ -78,21 +78,21 @@ class Feed:
 
     def _take(self, seq: str, page: list[Event]) -> None:
         self._seq = seq
-        if messages := b"".join(map(_encoded, page)):
+        if messages := b"".join(map(_encode_event, page)):
             self._deliver(messages)
         waiting, self._waiting = self._waiting, []
         for wanted, here in waiting:
-            if before(seq, wanted):
+            if is_earlier_sequence(seq, wanted):
                 self._waiting.append((wanted, here))
             elif not here.done():
                 here.set_result(None)
 
 
-def _encoded(event: Event) -> bytes:
+def _encode_event(event: Event) -> bytes:
     """The event for the wire; empty for a malformed event, or an event unknown to QMP clients."""
     try:
-        message = translate(event)
+        message = translate_event(event)
     except (KeyError, ValueError):
         log.exception("QMP: event %s of '%s' has not the fields it should have", event.name, event.id)
         return b""
-    return b"" if message is None else encode(message)
+    return b"" if message is None else encode_message(message)

@@ -11,7 +11,7 @@ from blockjobs.model.errors import NoSuchJob, VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.states import ACCEPTS, Verb
 from blockjobs.qmp.errors import NOT_ACTIVE, QmpError
-from blockjobs.qmp.events import plain
+from blockjobs.qmp.events import system_error_text
 from blockjobs.qmp.fleet import Backend
 from blockjobs.registry.verbs import Verbs
 from blockjobs.registry.views import JobView
@@ -23,7 +23,7 @@ _SHOWN: Final = (  # of BlockJobInfo
 )  # fmt: skip
 
 
-def every(fleet: Backend) -> list[JobView]:
+def undismissed_jobs(fleet: Backend) -> list[JobView]:
     """The jobs that are not dismissed, newest first."""
     views = fleet.registry.views
     found = sorted(views.jobs(views.all()), key=lambda job: (job.created, job.run))
@@ -40,52 +40,52 @@ def query_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     return [
         {
             "id": job.id, "type": job.type, "status": str(job.status), "current-progress": job.offset,
-            "total-progress": job.len, **_error(job),
+            "total-progress": job.len, **_error_member(job),
         }
-        for job in every(fleet)
+        for job in undismissed_jobs(fleet)
     ]  # fmt: skip
 
 
 def query_block_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     found = []
-    for job in every(fleet):
+    for job in undismissed_jobs(fleet):
         record = job.to_json()
         more = {"actively-synced": False} if job.type == "mirror" else {}
-        found.append({name: record[name] for name in _SHOWN} | more | _error(job))
+        found.append({name: record[name] for name in _SHOWN} | more | _error_member(job))
     return found
 
 
-def _error(job: JobView) -> dict[str, str]:
-    return {"error": plain(job.error)} if job.ret else {}
+def _error_member(job: JobView) -> dict[str, str]:
+    return {"error": system_error_text(job.error)} if job.ret else {}
 
 
-def generic(act: Callable[[Verbs, str], object]) -> Callable[[Backend, Arguments], Any]:
+def generic_job_command(act: Callable[[Verbs, str], object]) -> Callable[[Backend, Arguments], Any]:
     """A ``job-*`` command."""
 
     def run(fleet: Backend, arguments: Arguments) -> Any:
-        with missing("Job not found"):
+        with translate_missing_job("Job not found"):
             act(fleet.registry.verbs, arguments["id"])
         return {}
 
     return run
 
 
-def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Backend, Arguments], Any]:
+def block_job_command(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Backend, Arguments], Any]:
     """A ``block-job-*`` command; ``name``: the argument with the job's id."""
 
     def run(fleet: Backend, arguments: Arguments) -> Any:
         job = arguments[name]
-        with missing(f"Block job '{job}' not found", NOT_ACTIVE):
+        with translate_missing_job(f"Block job '{job}' not found", NOT_ACTIVE):
             act(fleet.registry.verbs, job, arguments)
         return {}
 
     return run
 
 
-def change(fleet: Backend, arguments: Arguments) -> Any:
+def refuse_change(fleet: Backend, arguments: Arguments) -> Any:
     """Refuse every change: only a mirror can change, and only to a mode that needs the writes of a guest."""
     name = arguments["id"]
-    with missing(f"Block job '{name}' not found", NOT_ACTIVE):
+    with translate_missing_job(f"Block job '{name}' not found", NOT_ACTIVE):
         job = fleet.registry.views.job(name)
     if job.status not in ACCEPTS[Verb.CHANGE]:
         raise VerbRefused(name, str(job.status), Verb.CHANGE)
@@ -97,7 +97,7 @@ def change(fleet: Backend, arguments: Arguments) -> Any:
 
 
 @contextmanager
-def missing(text: str, kind: str = "GenericError") -> Iterator[None]:
+def translate_missing_job(text: str, kind: str = "GenericError") -> Iterator[None]:
     """Turn NoSuchJob into the error text of the command."""
     try:
         yield

@@ -15,7 +15,7 @@ PATIENCE: Final = 3.0  # seconds; jobs that take longer to open start after the 
 _OFF: Final = frozenset({"running", "paused", "concluded"})  # a failure is reported before ``concluded``
 
 
-def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
+def launch_run(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
     """Submit a run and wait a moment until the jobs are started.
 
     Raises:
@@ -32,13 +32,13 @@ def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
             if event.id not in waiting:
                 continue
             if refuse and event.name == "BLOCK_JOB_COMPLETED" and "error" in event.fields:
-                _undo(fleet, plan)
+                _undo_run(fleet, plan)
                 raise QmpError(event.fields["error"])
             if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] in _OFF:
                 waiting.discard(event.id)
 
 
-def _undo(fleet: Backend, plan: RunPlan) -> None:
+def _undo_run(fleet: Backend, plan: RunPlan) -> None:
     """Cancel and dismiss every job of a command, as a job could not be opened; other transactions' jobs go, too."""
     for job in plan.jobs:
         for verb in (fleet.registry.verbs.cancel, fleet.registry.verbs.dismiss):

@@ -12,56 +12,56 @@ from blockjobs.model.errors import BadInput, JobExists, VolumeBusy
 from blockjobs.model.ids import TxnId
 from blockjobs.model.runs import RunPlan
 from blockjobs.qmp import drives, nodes
-from blockjobs.qmp.backup import BUSY, Arguments, BackupDraft, job_id, opened, run_of, spec
+from blockjobs.qmp.backup import BUSY, Arguments, BackupDraft, checked_sights, job_id, run_of, spec_of_draft
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend
-from blockjobs.qmp.launch import launch
+from blockjobs.qmp.launch import launch_run
 from blockjobs.registry.nodes import Node
 
 _OPTIONS: Final = ("granularity", "buf-size", "copy-mode")
 
 
 def blockdev_mirror(fleet: Backend, arguments: Arguments) -> Any:
-    source = _source(fleet, arguments)
+    source = _mirror_source(fleet, arguments)
     target = fleet.node(arguments["target"])
-    options = _checked(fleet, source, target, arguments)
-    opened(source, target, fleet.look([("source", source.volume), ("target", target.volume)]))
-    return _start(fleet, source, target, arguments, options)
+    options = _checked_mirror_options(fleet, source, target, arguments)
+    checked_sights(source, target, fleet.look([("source", source.volume), ("target", target.volume)]))
+    return _start_mirror(fleet, source, target, arguments, options)
 
 
 def drive_mirror(fleet: Backend, arguments: Arguments) -> Any:
     """Start a mirror to a file; as in QEMU, errors of making or opening the target come before most other errors."""
-    source = _source(fleet, arguments)
+    source = _mirror_source(fleet, arguments)
     if "replaces" in arguments and "node-name" not in arguments:
         raise QmpError("a node-name must be provided when replacing a named node of the graph")
-    target = drives.target(source, arguments)
-    seen = fleet.look([("source", source.volume), (drives.side(arguments), target.volume)])
-    target = drives.on_its_layer(target, arguments, opened(source, target, seen)[1])
+    target = drives.target_node(source, arguments)
+    seen = fleet.look([("source", source.volume), (drives.target_side(arguments), target.volume)])
+    target = drives.on_its_layer(target, arguments, checked_sights(source, target, seen)[1])
     if "node-name" in arguments:
         nodes.check_name(fleet, arguments["node-name"])
-    options = _checked(fleet, source, target, arguments)
-    return _start(fleet, source, target, arguments, {**options, mirrors.ANEW: drives.is_made(arguments)})
+    options = _checked_mirror_options(fleet, source, target, arguments)
+    return _start_mirror(fleet, source, target, arguments, {**options, mirrors.ANEW: drives.is_made(arguments)})
 
 
-def _source(fleet: Backend, arguments: Arguments) -> Node:
+def _mirror_source(fleet: Backend, arguments: Arguments) -> Node:
     source = fleet.node(arguments["device"])
     if _has_parents(fleet, source):
         raise QmpError("Need a root block node")
     return source
 
 
-def _checked(fleet: Backend, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
+def _checked_mirror_options(fleet: Backend, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
     """Make every check of the arguments, in QEMU's order; return the job's options."""
     known = fleet.registry.nodes
     given: Arguments = {name: arguments[name] for name in _OPTIONS if name in arguments}
-    _options({"granularity": given.get("granularity", 0)}, "full")
+    _mirror_options({"granularity": given.get("granularity", 0)}, "full")
     if writer := known.writer(target.volume):
         raise QmpError(BUSY.format(target.name, known.type_of(writer)))
     if known.readers(target.volume):
         raise QmpError(BUSY.format(target.name, "backup"))
     if "replaces" in arguments:
-        _replaceable(fleet, source, arguments["replaces"])
-    options = _options(given, arguments["sync"])
+        _check_replaces(fleet, source, arguments["replaces"])
+    options = _mirror_options(given, arguments["sync"])
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Can't mirror node into itself")
     nodes.check_filter(fleet, arguments)
@@ -70,7 +70,7 @@ def _checked(fleet: Backend, source: Node, target: Node, arguments: Arguments) -
     return options
 
 
-def _replaceable(fleet: Backend, source: Node, name: str) -> None:
+def _check_replaces(fleet: Backend, source: Node, name: str) -> None:
     """Check ``replaces``: without a graph, only the source itself can be replaced."""
     if not any(node.name == name for node in fleet.registry.nodes.list()):
         raise QmpError(f"Failed to find node with node-name='{name}'")
@@ -81,12 +81,12 @@ def _replaceable(fleet: Backend, source: Node, name: str) -> None:
         )
 
 
-def _start(fleet: Backend, source: Node, target: Node, arguments: Arguments, options: dict[str, Any]) -> Any:
+def _start_mirror(fleet: Backend, source: Node, target: Node, arguments: Arguments, options: dict[str, Any]) -> Any:
     draft = BackupDraft(job_id(fleet, arguments, ()), source, target, arguments)
     run, name = run_of([draft])
-    job = spec(draft, run, TxnId(run), type="mirror", options=options)
+    job = spec_of_draft(draft, run, TxnId(run), type="mirror", options=options)
     try:
-        launch(fleet, RunPlan(run, name, grouped=True, transactions=((job,),)), refuse=False)
+        launch_run(fleet, RunPlan(run, name, grouped=True, transactions=((job,),)), refuse=False)
     except (JobExists, VolumeBusy) as refused:
         raise QmpError(str(refused)) from None
     return {}
@@ -102,8 +102,8 @@ def _has_parents(fleet: Backend, node: Node) -> bool:
     )
 
 
-def _options(given: dict[str, Any], sync: str) -> dict[str, Any]:
+def _mirror_options(given: dict[str, Any], sync: str) -> dict[str, Any]:
     try:
-        return mirrors.options(given, sync=sync)
+        return mirrors.mirror_options(given, sync=sync)
     except BadInput as wrong:
         raise QmpError(str(wrong)) from None

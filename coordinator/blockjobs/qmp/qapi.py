@@ -70,24 +70,24 @@ UINT64: Final = Scalar("integer", int, 0, (1 << 64) - 1, "uint64_t")
 DEFINITIONS: Final[dict[str, Union]] = {}  # the targets of References, which may contain themselves
 
 
-def check(members: Members, arguments: dict[str, Any]) -> dict[str, Any]:
+def check_arguments(members: Members, arguments: dict[str, Any]) -> dict[str, Any]:
     """``arguments``, checked.
 
     Raises:
         QmpError: an argument is wrong; the text is QEMU's.
     """
-    _members(members, arguments, "")
+    _check_members(members, arguments, "")
     return arguments
 
 
-def _members(members: Members, value: dict[str, Any], path: str, *more: Members) -> None:
+def _check_members(members: Members, value: dict[str, Any], path: str, *more: Members) -> None:
     known = set()
     for table in (members, *more):
         for marked, kind in table.items():
             name = marked.lstrip("*")
             known.add(name)
             if name in value:
-                _value(kind, value[name], name, f"{path}{name}")
+                _check_value(kind, value[name], name, f"{path}{name}")
             elif not marked.startswith("*"):
                 raise QmpError(f"Parameter '{path}{name}' is missing")
     for name in value:
@@ -95,50 +95,50 @@ def _members(members: Members, value: dict[str, Any], path: str, *more: Members)
             raise QmpError(f"Parameter '{path}{name[:200]}' is unexpected")
 
 
-def _value(kind: Type, value: Any, name: str, path: str) -> None:
+def _check_value(kind: Type, value: Any, name: str, path: str) -> None:
     match kind:
         case Scalar():
-            _scalar(kind, value, name, path)
+            _check_scalar(kind, value, name, path)
         case Enum(values):
-            _expect(value, str, "string", path)
+            _expect_type(value, str, "string", path)
             if value not in values:
                 raise QmpError(f"Parameter '{name}' does not accept value '{value[:200]}'")
         case Struct(members):
-            _expect(value, dict, "object", path)
-            _members(members, value, f"{path}.")
+            _expect_type(value, dict, "object", path)
+            _check_members(members, value, f"{path}.")
         case ListOf(of):
-            _expect(value, list, "array", path)
+            _expect_type(value, list, "array", path)
             for n, element in enumerate(value):
-                _value(of, element, "null", f"{path}[{n}]")
+                _check_value(of, element, "null", f"{path}[{n}]")
         case Union():
-            _expect(value, dict, "object", path)
-            _union(kind, value, f"{path}.")
+            _expect_type(value, dict, "object", path)
+            _check_branch(kind, value, f"{path}.")
         case Reference(null=True) if value is None:
             pass
         case Reference(to):
             if isinstance(value, dict):
-                _union(DEFINITIONS[to], value, f"{path}.")
+                _check_branch(DEFINITIONS[to], value, f"{path}.")
             elif not isinstance(value, str):
                 raise QmpError(f"Invalid parameter type for '{path}', expected: {to}{'OrNull' if kind.null else ''}")
 
 
-def union(kind: Union, value: dict[str, Any]) -> dict[str, Any]:
+def check_union(kind: Union, value: dict[str, Any]) -> dict[str, Any]:
     """``value``, checked, for a command whose arguments are a union."""
-    _union(kind, value, "")
+    _check_branch(kind, value, "")
     return value
 
 
-def _union(kind: Union, value: dict[str, Any], path: str) -> None:
+def _check_branch(kind: Union, value: dict[str, Any], path: str) -> None:
     tag = value.get(kind.tag)
     if isinstance(tag, str) and tag in kind.branches:
         branch = kind.branches[tag]
-        _members(kind.base, value, path, {"data": Struct(branch)} if kind.inner else branch)
+        _check_members(kind.base, value, path, {"data": Struct(branch)} if kind.inner else branch)
     else:  # the base's check reports the error of the tag
-        _members(kind.base, value, path)
+        _check_members(kind.base, value, path)
 
 
-def _scalar(kind: Scalar, value: Any, name: str, path: str) -> None:
-    _expect(value, kind.kind, kind.word, path)
+def _check_scalar(kind: Scalar, value: Any, name: str, path: str) -> None:
+    _expect_type(value, kind.kind, kind.word, path)
     if kind.kind is int:
         if not -(1 << 63) <= value < 1 << 64 or (not kind.range and value > kind.most):
             raise QmpError(f"Invalid parameter type for '{path}', expected: integer")
@@ -146,6 +146,6 @@ def _scalar(kind: Scalar, value: Any, name: str, path: str) -> None:
             raise QmpError(f"Parameter '{name}' expects {kind.range}")
 
 
-def _expect(value: Any, kind: type, word: str, path: str) -> None:
+def _expect_type(value: Any, kind: type, word: str, path: str) -> None:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise QmpError(f"Invalid parameter type for '{path}', expected: {word}")

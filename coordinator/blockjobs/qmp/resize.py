@@ -10,7 +10,7 @@ from blockjobs.model.volumespec import FileVolume
 from blockjobs.qmp.backup import BUSY, Arguments
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend
-from blockjobs.qmp.nodes import why
+from blockjobs.qmp.nodes import open_error_text
 from blockjobs.registry.nodes import NoSuchNode
 
 _LARGEST: Final = (1 << 63) - (1 << 30)  # bytes: QEMU's BDRV_MAX_LENGTH
@@ -34,12 +34,12 @@ def block_resize(fleet: Backend, arguments: Arguments) -> Any:
     if node.read_only:
         raise QmpError("Image is read-only")
     volume = node.volume.volume
-    if volumespec.formatted(volume) or not isinstance(volumespec.bottom(volume), FileVolume):
+    if volumespec.format_image(volume) or not isinstance(volumespec.bottom_volume(volume), FileVolume):
         raise QmpError("Image format driver does not support resize")
     try:
         answer = fleet.resize(node.volume, size)
     except VolumeBusy as busy:  # taken after the check
         raise QmpError(BUSY.format(name, nodes.type_of(busy.holder))) from None
     if answer.get("errno"):
-        raise QmpError(f"Could not resize file: {why(answer['errno'], answer['text'])}")
+        raise QmpError(f"Could not resize file: {open_error_text(answer['errno'], answer['text'])}")
     return {}

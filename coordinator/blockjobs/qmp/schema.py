@@ -97,7 +97,7 @@ class Schema:
         return name
 
 
-def describe(commands: Mapping[str, qapi.Members | qapi.Union]) -> list[dict[str, Any]]:
+def describe_schema(commands: Mapping[str, qapi.Members | qapi.Union]) -> list[dict[str, Any]]:
     """Every command, event and type."""
     schema = Schema()
     for name, arguments in commands.items():

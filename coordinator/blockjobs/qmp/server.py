@@ -60,7 +60,7 @@ class QmpServer:
         self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
         self.path, self._tls = path, tls
         self._context = tls.context() if tls else None
-        self._unix = listen(path) if path else None
+        self._unix = open_listener(path) if path else None
         self._tcp = socket.create_server((tls.host, tls.port), backlog=BACKLOG) if tls else None
         self._clients: set[Client] = set()
         self._servers: list[asyncio.Server] = []
@@ -141,7 +141,7 @@ class QmpServer:
                     await self._feed.reached(seq, BEHIND)
 
 
-def listen(path: Path) -> socket.socket:
+def open_listener(path: Path) -> socket.socket:
     """A Unix socket for its owner alone; the leftover of a dead server is removed.
 
     Raises:

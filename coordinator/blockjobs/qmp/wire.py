@@ -116,7 +116,7 @@ class Splitter:
             yield text
 
 
-def decode(text: bytes | QmpError) -> Any:
+def decode_message(text: bytes | QmpError) -> Any:
     """The value of a message.
 
     Raises:
@@ -125,7 +125,12 @@ def decode(text: bytes | QmpError) -> Any:
     if isinstance(text, QmpError):
         raise text
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite)
+        value = json.loads(
+            text.decode(),
+            object_pairs_hook=_object_of_pairs,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_number,
+        )
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as wrong:
@@ -133,7 +138,7 @@ def decode(text: bytes | QmpError) -> Any:
     except UnicodeEncodeError:
         raise QmpError("JSON parse error, half of a surrogate pair is not a character") from None
     except json.JSONDecodeError as wrong:
-        raise QmpError(f"JSON parse error, {_why(wrong)}") from None
+        raise QmpError(f"JSON parse error, {_parse_error_text(wrong)}") from None
     except RecursionError:
         raise QmpError(_TOO_DEEP) from None
     except ValueError as wrong:  # an integer of thousands of digits
@@ -141,30 +146,30 @@ def decode(text: bytes | QmpError) -> Any:
     return value
 
 
-def encode(message: dict[str, Any]) -> bytes:
+def encode_message(message: dict[str, Any]) -> bytes:
     """A message as a line."""
     return json.dumps(message, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\r\n"
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise QmpError("JSON parse error, duplicate key")
     return value
 
 
-def _constant(word: str) -> Any:
+def _refuse_constant(word: str) -> Any:
     raise QmpError(f"JSON parse error, invalid keyword '{word}'")
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise QmpError(f"JSON parse error, the number {text[:40]} is too large")
     return value
 
 
-def _why(wrong: json.JSONDecodeError) -> str:
+def _parse_error_text(wrong: json.JSONDecodeError) -> str:
     word = _WORD.match(wrong.doc, wrong.pos)
     if wrong.msg == "Expecting value" and word:
         return f"invalid keyword '{word[0][:60]}'"
@@ -174,7 +179,7 @@ def _why(wrong: json.JSONDecodeError) -> str:
     return _TEXTS.get(wrong.msg, wrong.msg[:1].lower() + wrong.msg[1:])
 
 
-def request(message: Any) -> tuple[str, Any]:
+def parse_request(message: Any) -> tuple[str, Any]:
     """The command of a request, and its unchecked arguments.
 
     Raises:

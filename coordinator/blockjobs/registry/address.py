@@ -84,7 +84,7 @@ class Address:
         return {**place, **credentials, "db": self.db, **tls}
 
 
-def parse(url: str) -> Address:
+def parse_address(url: str) -> Address:
     """Parse a URL.
 
     Raises:
@@ -94,34 +94,34 @@ def parse(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # its text quotes the URL, with the password in it
-        raise _unusable(url, EXPECTED) from None
+        raise _unusable_url(url, EXPECTED) from None
     scheme = parts.scheme
     if scheme in SCHEMES:
-        raise _unusable(url, SCHEMES[scheme])
+        raise _unusable_url(url, SCHEMES[scheme])
     if scheme not in KINDS or "://" not in url or parts.fragment:
-        raise _unusable(url, EXPECTED)
-    options = _options(url, scheme, parts)
+        raise _unusable_url(url, EXPECTED)
+    options = _parse_options(url, scheme, parts)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if PASSWORD_FILE in options:
         password = _read_password(url, options[PASSWORD_FILE], password)
     if scheme == "unix":
         path = unquote(parts.path)
         if not path.startswith("/") or parts.hostname:
-            raise _unusable(url, EXPECTED)
-        db = _database(url, options.get("db", "0"))
+            raise _unusable_url(url, EXPECTED)
+        db = _database_number(url, options.get("db", "0"))
         return Address(scheme, path=path, db=db, user=user, password=password)
     if not parts.hostname or port == 0:
-        raise _unusable(url, EXPECTED)
+        raise _unusable_url(url, EXPECTED)
     below = parts.path.removeprefix("/")
     if below and "db" in options:
-        raise _unusable(url, "the database stands behind the / and in db: one of the two was expected")
+        raise _unusable_url(url, "the database stands behind the / and in db: one of the two was expected")
     files: dict[str, str] = {name: options[name] for name in FILES if name in options}
     _expect_files(url, files)
-    db = _database(url, below or options.get("db", "0"))
+    db = _database_number(url, below or options.get("db", "0"))
     return Address(scheme, parts.hostname, port or PORT, db=db, user=user, password=password, files=files)
 
 
-def redacted(url: str) -> str:
+def redacted_url(url: str) -> str:
     """``url`` without any part that may be a secret, even if the URL is malformed."""
     scheme, sep, rest = url.partition("://")
     if not sep:
@@ -134,45 +134,45 @@ def redacted(url: str) -> str:
     return f"{scheme}{sep}{shown}{colon and ':***'}{at}{place}{options and '?'}{options}"
 
 
-def _options(url: str, scheme: str, parts: SplitResult) -> dict[str, str]:
+def _parse_options(url: str, scheme: str, parts: SplitResult) -> dict[str, str]:
     """The options behind the question mark; every option must be known and occur once."""
     found: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in OPTIONS[scheme]:
             why = REFUSED.get(name, "one of its options is not known")
-            raise _unusable(url, f"{why}; of options {' and '.join(OPTIONS[scheme])} may be given")
+            raise _unusable_url(url, f"{why}; of options {' and '.join(OPTIONS[scheme])} may be given")
         if name in found:
-            raise _unusable(url, f"option {name} stands there twice")
+            raise _unusable_url(url, f"option {name} stands there twice")
         found[name] = value
     return found
 
 
-def _database(url: str, text: str) -> int:
+def _database_number(url: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise _unusable(url, "its database is no number")
+        raise _unusable_url(url, "its database is no number")
     return int(text)
 
 
 def _expect_files(url: str, files: Mapping[str, str]) -> None:
     for name, path in files.items():
         if not os.path.isabs(path) or not os.access(path, os.R_OK):
-            raise _unusable(url, f"{name}={path}: an absolute path of a file that can be read was expected")
+            raise _unusable_url(url, f"{name}={path}: an absolute path of a file that can be read was expected")
     if ("ssl_certfile" in files) != ("ssl_keyfile" in files):
-        raise _unusable(url, "ssl_certfile and ssl_keyfile were expected together")
+        raise _unusable_url(url, "ssl_certfile and ssl_keyfile were expected together")
 
 
 def _read_password(url: str, path: str, given: str) -> str:
     """The first line of a file."""
     if given:
-        raise _unusable(url, "a password and a password_file: one of the two was expected")
+        raise _unusable_url(url, "a password and a password_file: one of the two was expected")
     try:
         with open(path, encoding="utf-8") as file:
             password = file.readline(4096).rstrip("\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not readable as text"
-        raise _unusable(url, f"{PASSWORD_FILE}={path}: {why}: a file with a password was expected") from None
+        raise _unusable_url(url, f"{PASSWORD_FILE}={path}: {why}: a file with a password was expected") from None
     if not password or not os.path.isabs(path):
-        raise _unusable(url, f"{PASSWORD_FILE}={path}: the absolute path of a file with a password was expected")
+        raise _unusable_url(url, f"{PASSWORD_FILE}={path}: the absolute path of a file with a password was expected")
     return password
 
 
@@ -182,7 +182,7 @@ def has_user_alone(url: str) -> bool:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
     except ValueError:
-        raise _unusable(url, EXPECTED) from None
+        raise _unusable_url(url, EXPECTED) from None
     return bool(parts.username) and not parts.password and PASSWORD_FILE not in query
 
 
@@ -191,5 +191,5 @@ def with_password_file(url: str, path: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{PASSWORD_FILE}={quote(path, safe='/')}"
 
 
-def _unusable(url: str, why: str) -> NoRedis:
-    return NoRedis(f"Redis URL '{redacted(url)}' cannot be used: {why}")
+def _unusable_url(url: str, why: str) -> NoRedis:
+    return NoRedis(f"Redis URL '{redacted_url(url)}' cannot be used: {why}")

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.model.barriers import before
+from blockjobs.model.barriers import preceding_steps
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.registry import codec, keys
-from blockjobs.registry.attempts import opened_and_cut, unpack_checkpoint, unreadable
+from blockjobs.registry.attempts import opened_and_cut, unpack_checkpoint, unreadable_record_text
 from blockjobs.registry.connection import Client, is_absence
-from blockjobs.registry.owned import unknown
+from blockjobs.registry.owned import unknown_transactions
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.sizes import forget_sizes, last_sizes
 
@@ -114,7 +114,7 @@ class Answers:
                     raise row
                 log.error("job %s: its record cannot be read: %s", job, row)
             elif row[0]:
-                found.append(_member(job, row))
+                found.append(_read_member(job, row))
         return found
 
     def owed(self, job: JobId) -> bool:
@@ -152,7 +152,7 @@ class Answers:
 
     def needs(self, txn: TxnId) -> dict[int, int]:
         """Bytes needed by the opened members, by device number of their file systems on this host."""
-        fields = self._redis.hgetall(keys.share(self.host, txn))
+        fields = self._redis.hgetall(keys.tally(self.host, txn))
         return {int(name[5:]): int(needed) for name, needed in fields.items() if name.startswith(b"need:")}
 
     def last_sizes(self, specs: Iterable[JobSpec]) -> dict[JobId, int]:
@@ -173,7 +173,7 @@ class Answers:
 
     def knows(self, txn: TxnId) -> bool:
         """Whether this registry knows a transaction."""
-        return not unknown(self._redis, self.host, [txn])
+        return not unknown_transactions(self._redis, self.host, [txn])
 
     def in_use(self, read: str, written: str) -> bool:
         """Whether a job of this host uses ``read`` or a volume on top of ``read``, or writes ``written``."""
@@ -203,28 +203,28 @@ class Answers:
         if not answers:
             return
         names = [
-            keys.share(self.host, txn), keys.host_events(self.host), keys.host_due(self.host),
+            keys.tally(self.host, txn), keys.host_events(self.host), keys.host_due(self.host),
             keys.host_due_wake(self.host), keys.locks(self.host), keys.sizes(self.host),
             *(keys.job(self.host, answer.job) for answer in answers),
         ]  # fmt: skip
-        args: list[Any] = [txn, step, before(step)]
+        args: list[Any] = [txn, step, preceding_steps(step)]
         for a in answers:
-            uncut = "" if a.uncut is None else codec.pack(dict(a.uncut))
-            args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size, uncut]
+            uncut = "" if a.uncut is None else codec.pack_value(dict(a.uncut))
+            args += [a.job, a.errno, a.text, codec.pack_value(dict(a.result)), a.reads, a.writes, a.size, uncut]
         _, *late = (each.decode("utf-8", "replace") for each in self._scripts.call("answer", names, args))
         for job, status, passed in zip(late[::3], late[1::3], late[2::3], strict=True):
             seen = f"it is {status} and has passed {passed or 'nothing'}" if status else "it is no member any more"
             log.info("job %s: its answer to %s changes nothing: %s", job, step, seen)
 
 
-def _member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMember:
+def _read_member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMember:
     """A member from the fields ``MEMBER`` of the job's hash."""
     spec, status, passed, attempt, opened, durable, result, cut, unsettled = row
     words = (status or b"").decode("utf-8", "replace"), (passed or b"").decode("utf-8", "replace"), bool(attempt)
     try:
         return Member(
-            JobSpec.from_dict(codec.unpack(spec or b"")), *words, opened_and_cut(opened, cut),
-            unpack_checkpoint(durable or b""), codec.unpack(result) if result else {}, bool(unsettled),
+            JobSpec.from_dict(codec.unpack_value(spec or b"")), *words, opened_and_cut(opened, cut),
+            unpack_checkpoint(durable or b""), codec.unpack_value(result) if result else {}, bool(unsettled),
         )  # fmt: skip
     except Exception as error:  # any content by a later version or a fault concerns only this member
-        return UnreadableMember(job, *words, unreadable(job, error))
+        return UnreadableMember(job, *words, unreadable_record_text(job, error))

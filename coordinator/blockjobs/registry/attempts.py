@@ -69,13 +69,13 @@ class Attempts:
             keys.job(self.host, job_id), keys.ready(self.host), keys.rung(self.host), keys.attempts(self.host),
             keys.host_events(self.host), keys.wake(self.host, job_id), keys.card(self.host),
         ]  # fmt: skip
-        packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
+        packed = codec.pack_value([who.attempt, who.pid, who.started, who.boot])
         match self._scripts.call("claim", names, [job_id, who.attempt, packed]):
             case [b"claimed", *answer]:
                 try:
                     return _claim_of(who.attempt, answer)
                 except Exception as error:  # any content by a later version or a fault
-                    text = unreadable(job_id, error)
+                    text = unreadable_record_text(job_id, error)
                 self._fail_unreadable(job_id, int(answer[0]), who.attempt, text)
                 return text
             case [b"state", status]:
@@ -93,13 +93,13 @@ class Attempts:
         names = self._finish_keys(job_id, TxnId((txn or b"").decode()))
         args = [
             job_id, token, attempt, txn or "", -EINVAL, text, offset or 0, length or 0, counts or "", "",
-            codec.pack({}),
+            codec.pack_value({}),
         ]  # fmt: skip
         self._scripts.call("finish", names, args)
 
     def _finish_keys(self, job_id: JobId, txn: TxnId) -> list[str]:
         return [
-            keys.job(self.host, job_id), keys.share(self.host, txn), keys.host_events(self.host),
+            keys.job(self.host, job_id), keys.tally(self.host, txn), keys.host_events(self.host),
             keys.attempts(self.host), keys.host_due(self.host), keys.host_due_wake(self.host),
             keys.holds(self.host, job_id), keys.fences(self.host),
         ]  # fmt: skip
@@ -112,7 +112,7 @@ class Attempts:
         hanging = read_hanging(self.host, self._redis.hget(keys.card(self.host), "facts"))
         spec = self._redis.hget(keys.job(self.host, job_id), "spec") if hanging else None
         try:
-            under = hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) if spec else None
+            under = hanging_under(hanging, JobSpec.from_dict(codec.unpack_value(spec))) if spec else None
         except Exception:  # the claim reports the unreadable record
             return ""
         if under is None:
@@ -135,9 +135,16 @@ class Attempts:
         job_id = claim.spec.id
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.host_events(self.host)]
         args = [
-            job_id, claim.token, claim.attempt, progress.offset, progress.len, codec.pack(dict(progress.counts or {})),
-            pack_checkpoint(durable) if durable else "", int(quiet), *(hangs_of(hangs)),
-        ]  # fmt: skip
+            job_id,
+            claim.token,
+            claim.attempt,
+            progress.offset,
+            progress.len,
+            codec.pack_value(dict(progress.counts or {})),
+            pack_checkpoint(durable) if durable else "",
+            int(quiet),
+            *(hangs_of(hangs)),
+        ]
         match self._scripts.call("checkpoint", names, args):
             case [b"ok", cancelled, paused, speed, _, complete, park]:
                 return Orders(
@@ -192,8 +199,8 @@ class Attempts:
         names = self._finish_keys(job_id, txn)
         args = [
             job_id, claim.token, claim.attempt, txn, -errno, text, progress.offset, progress.len,
-            codec.pack(dict(progress.counts or {})), pack_checkpoint(durable) if durable else "",
-            codec.pack(dict(result)),
+            codec.pack_value(dict(progress.counts or {})), pack_checkpoint(durable) if durable else "",
+            codec.pack_value(dict(result)),
         ]  # fmt: skip
         if self._scripts.call("finish", names, args)[0] not in (b"finished", b"repeated"):
             raise errors.LeaseLost(job_id)
@@ -201,7 +208,7 @@ class Attempts:
     def release(self, job_id: JobId, txn: TxnId, token: int, attempt: str, *, why: str) -> bool:
         """End the attempt without the job (parked, drained, dead, fenced); False: the attempt did not hold the job."""
         names = [
-            keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.share(self.host, txn),
+            keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.tally(self.host, txn),
             keys.host_events(self.host), keys.attempts(self.host), keys.ready(self.host), keys.fences(self.host),
             keys.host_due(self.host), keys.host_due_wake(self.host),
         ]  # fmt: skip
@@ -265,7 +272,7 @@ class LocalClaim:
 
     def who(self) -> Who:
         """The process of the claim.  Raises ValueError or TypeError for a record of another version."""
-        attempt, pid, started, boot = codec.unpack(self._who)
+        attempt, pid, started, boot = codec.unpack_value(self._who)
         if not (isinstance(attempt, str) and type(pid) is int and isinstance(started, float) and isinstance(boot, str)):
             raise ValueError(f"the record of the claim's process has fields of other kinds: {attempt!r}, {pid!r}")
         return Who(attempt, pid, started, boot)
@@ -286,7 +293,7 @@ def _hanging_since(hangs: bytes) -> tuple[int, str] | None:
     return (int(since), path) if hangs else None
 
 
-def unreadable(job: JobId, error: Exception) -> str:
+def unreadable_record_text(job: JobId, error: Exception) -> str:
     """The reason why a job with an unreadable record cannot proceed."""
     return f"job '{job}': its record is of a newer version of blockjobs, or damaged ({type(error).__name__}: {error})"
 
@@ -295,8 +302,8 @@ def _claim_of(attempt: str, answer: Sequence[bytes]) -> Claim:
     """A claim from the answer of the script.  A malformed record raises any kind of exception."""
     token, spec, opened, durable, speed, number, offset, counts, cut = answer
     return Claim(
-        int(token), attempt, JobSpec.from_dict(codec.unpack(spec)), opened_and_cut(opened, cut),
-        unpack_checkpoint(durable), int(speed), int(number), int(offset), codec.unpack(counts) if counts else {},
+        int(token), attempt, JobSpec.from_dict(codec.unpack_value(spec)), opened_and_cut(opened, cut),
+        unpack_checkpoint(durable), int(speed), int(number), int(offset), codec.unpack_value(counts) if counts else {},
     )  # fmt: skip
 
 
@@ -307,8 +314,8 @@ def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:
 
 def opened_and_cut(opened: bytes | None, cut: bytes | None) -> dict[str, Any]:
     """The findings of OPEN, with the result of CUT under "cut"."""
-    found: dict[str, Any] = codec.unpack(opened) if opened else {}
-    return found | {"cut": codec.unpack(cut)} if cut else found
+    found: dict[str, Any] = codec.unpack_value(opened) if opened else {}
+    return found | {"cut": codec.unpack_value(cut)} if cut else found
 
 
 def pack_checkpoint(point: Checkpoint) -> bytes:
@@ -316,16 +323,16 @@ def pack_checkpoint(point: Checkpoint) -> bytes:
     keys: list[Any] = [point.staging, [list(pair) for pair in point.ranges]]
     if lost := point.salvaged:
         keys.append([[list(pair) for pair in lost.ranges], lost.more, lost.bytes])
-    return codec.pack(keys)
+    return codec.pack_value(keys)
 
 
 def unpack_checkpoint(data: bytes) -> Checkpoint:
     if not data:
         return Checkpoint()
-    staging, ranges, *rest = codec.unpack(data)
+    staging, ranges, *rest = codec.unpack_value(data)
     lost, more, length = rest[0] if rest else ((), 0, 0)
-    return Checkpoint(staging, _pairs(ranges), Salvaged(_pairs(lost), more, length))
+    return Checkpoint(staging, _range_pairs(ranges), Salvaged(_range_pairs(lost), more, length))
 
 
-def _pairs(ranges: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
+def _range_pairs(ranges: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
     return tuple((start, end) for start, end in ranges)

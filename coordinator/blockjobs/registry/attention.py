@@ -16,7 +16,7 @@ from blockjobs.model.attention import (
     RunSeen,
     Thresholds,
     TransactionSeen,
-    fresh,
+    fresh_needs,
     in_short,
     needs_of,
 )
@@ -29,7 +29,7 @@ from blockjobs.model.states import Status
 from blockjobs.registry import codec, keys
 from blockjobs.registry.clock import read_jumps, read_steady_ms
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.facts import read_facts
 from blockjobs.registry.hosts import FULL, Hosts
 from blockjobs.registry.notices import OF_NAMES, Notices
@@ -62,11 +62,11 @@ class Attention:
     def thresholds(self) -> Thresholds:
         """The thresholds published by the coordinator, or the defaults."""
         packed = self._redis.hget(keys.daemons(), "attention")
-        return Thresholds(**codec.unpack(packed)) if packed else Thresholds()
+        return Thresholds(**codec.unpack_value(packed)) if packed else Thresholds()
 
     def publish_thresholds(self, limits: Thresholds) -> None:
         """Publish the coordinator's thresholds for commands."""
-        self._redis.hset(keys.daemons(), "attention", codec.pack(limits.to_dict()))
+        self._redis.hset(keys.daemons(), "attention", codec.pack_value(limits.to_dict()))
 
     # --- runs to watch ----------------------------------------------------------------------------------------
 
@@ -95,14 +95,14 @@ class Attention:
         """
         marks = [word for need in needs for word in (need.name, need.mark)]
         names = [keys.notices(), keys.run_notices(run), keys.run_notices(run)]
-        args = [run, codec.pack(dict(said)), in_short(needs), 0, len(needs), *marks, *urls]
+        args = [run, codec.pack_value(dict(said)), in_short(needs), 0, len(needs), *marks, *urls]
         return int(self._scripts.call("attend", names, args)[1])
 
     def tell_of_name(self, need: Need, unique: str, said: Mapping[str, Any], urls: Sequence[str]) -> int:
         """Create notices of a need without a run; ``unique`` names the temporary record of the notices."""
         name = RunId(f"{OF_NAMES}{unique}")
         names = [keys.notices(), keys.run_notices(name), keys.names()]
-        args = [name, codec.pack(dict(said)), in_short([need]), KEPT, 1, need.name, need.mark, *urls]
+        args = [name, codec.pack_value(dict(said)), in_short([need]), KEPT, 1, need.name, need.mark, *urls]
         return int(self._scripts.call("attend", names, args)[1])
 
     def fresh(self, run: RunId, needs: Sequence[Need]) -> list[Need]:
@@ -110,8 +110,8 @@ class Attention:
         if not needs:
             return []
         found = self._redis.hmget(keys.run_notices(run), [f"told:{need.name}" for need in needs])
-        told = {need.name: readable(mark) for need, mark in zip(needs, found, strict=True) if mark is not None}
-        return fresh(needs, told)
+        told = {need.name: readable_name(mark) for need, mark in zip(needs, found, strict=True) if mark is not None}
+        return fresh_needs(needs, told)
 
     def to_json(self, needs: Sequence[Need]) -> list[dict[str, Any]]:
         """Needs with times by Redis' clock, as in any other output."""
@@ -134,7 +134,7 @@ class Attention:
         places = self._views.places(run)
         records = self._records(places)
         jobs = self._jobs(records)
-        waiting = dict.fromkeys(at.host for at, record in records if _waits(record))
+        waiting = dict.fromkeys(at.host for at, record in records if _is_waiting_for_slot(record))
         txns = () if queued else self._transactions(dict.fromkeys(at.transaction for at, _ in records))
         held = any(job.holds for job in jobs)
         return RunSeen(
@@ -157,7 +157,7 @@ class Attention:
             for at in page:
                 pipe.hmget(keys.job(at.host, at.job), _JOB)
             for at, row in zip(page, pipe.execute(), strict=True):
-                record = {name: readable(value or b"") for name, value in zip(_JOB, row, strict=True)}
+                record = {name: readable_name(value or b"") for name, value in zip(_JOB, row, strict=True)}
                 if record["status"] and record["status"] not in OVER:
                     found.append((at, record))
         return found
@@ -170,7 +170,7 @@ class Attention:
             pipe.hgetall(keys.holds(at.host, at.job))
         rows = pipe.execute() if chosen else []
         read = (
-            self._odd.read(f"job {at.job}", partial(_job, at, r, holds))
+            self._odd.read(f"job {at.job}", partial(_job_seen, at, r, holds))
             for (at, r), holds in zip(chosen, rows, strict=True)
         )
         return [job for job in read if job is not None]
@@ -185,23 +185,23 @@ class Attention:
                 pipe.hgetall(keys.txn(txn))
             records = [(txn, record) for txn, record in zip(page, pipe.execute(), strict=True) if record]
             shares = [
-                (txn, Host(readable(name)[5:])) for txn, record in records for name in record
+                (txn, Host(readable_name(name)[5:])) for txn, record in records for name in record
                 if name.startswith(b"host:") and b"begins" not in record
             ]  # fmt: skip
             pipe = self._redis.pipeline(transaction=False)
             for txn, host in shares:
-                pipe.hgetall(keys.share(host, txn))
+                pipe.hgetall(keys.tally(host, txn))
             owed: dict[TxnId, dict[Host, Mapping[bytes, bytes]]] = {}
             for (txn, host), share in zip(shares, pipe.execute() if shares else [], strict=True):
                 owed.setdefault(txn, {})[host] = share
             for txn, record in records:
-                seen = self._odd.read(f"transaction {txn}", partial(_txn, txn, record, owed.get(txn, {})))
+                seen = self._odd.read(f"transaction {txn}", partial(_transaction_seen, txn, record, owed.get(txn, {})))
                 found += [] if seen is None else [seen]
         return found
 
     def _many(self) -> dict[str, int]:
-        rows = [(readable(reason), record) for reason, record in self._redis.hgetall(keys.holding()).items()]
-        read = [(reason, self._odd.read(f"hold '{reason}'", partial(_began, record))) for reason, record in rows]
+        rows = [(readable_name(reason), record) for reason, record in self._redis.hgetall(keys.holding()).items()]
+        read = [(reason, self._odd.read(f"hold '{reason}'", partial(_hold_start, record))) for reason, record in rows]
         return {reason: since for reason, since in read if since is not None}
 
     # --- lines of hosts -----------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class Attention:
         rows = pipe.execute()
         found = []
         for host, waiting, running, (slots, facts) in zip(hosts, rows[::3], rows[1::3], rows[2::3], strict=True):
-            many = int(readable(slots or b"0")) if (slots or b"0").isdigit() else 0
+            many = int(readable_name(slots or b"0")) if (slots or b"0").isdigit() else 0
             judged = known.get(host)
             why = "" if judged is None or judged.state == "up" else f"the host is {judged.state}"
             if why and judged is not None and (missing := lone_absence(judged.absent)):
@@ -261,24 +261,24 @@ class Attention:
         rows = self._redis.hmget(keys.hosts(), [f"standing:{host}" for host in hosts]) if hosts else []
         found = {}
         for host, row in zip(hosts, rows, strict=True):
-            if row and len(parts := readable(row).split(" ")) == 2 and all(map(str.isdigit, parts)):
+            if row and len(parts := readable_name(row).split(" ")) == 2 and all(map(str.isdigit, parts)):
                 found[host] = HostLine(*map(int, parts))
         return found
 
 
-def _waits(record: Mapping[str, str]) -> bool:
+def _is_waiting_for_slot(record: Mapping[str, str]) -> bool:
     """Whether a job waits for a slot, and for nothing else."""
     return record["status"] in (Status.RUNNING, Status.READY) and not record["attempt"] and not record["full"]
 
 
-def _began(record: bytes) -> int:
+def _hold_start(record: bytes) -> int:
     """The start of a hold of many jobs."""
-    return int(codec.unpack(record)[0])
+    return int(codec.unpack_value(record)[0])
 
 
-def _job(at: JobPlace, r: Mapping[str, str], holds: Mapping[bytes, bytes]) -> JobSeen:
+def _job_seen(at: JobPlace, r: Mapping[str, str], holds: Mapping[bytes, bytes]) -> JobSeen:
     status = Status(r["status"])
-    why = {readable(reason): readable(cause) for reason, cause in holds.items() if reason != b"created"}
+    why = {readable_name(reason): readable_name(cause) for reason, cause in holds.items() if reason != b"created"}
     stopped = int(r["stopped-at"] or 0) if "user" in why and status in HOLDABLE else 0
     return JobSeen(
         id=JobId(at.job), host=at.host, transaction=at.transaction, status=status, stopped=stopped,
@@ -286,13 +286,14 @@ def _job(at: JobPlace, r: Mapping[str, str], holds: Mapping[bytes, bytes]) -> Jo
     )  # fmt: skip
 
 
-def _txn(
+def _transaction_seen(
     txn: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]]
 ) -> TransactionSeen:  # fmt: skip
-    decision = readable(record.get(b"decision", b""))
+    decision = readable_name(record.get(b"decision", b""))
     steps = (Step.SETTLE, Step.CONCLUDE) if decision else FORWARD
     owed = {
-        host: {readable(name): int(n) for name, n in share.items() if name in _STEPS} for host, share in shares.items()
+        host: {readable_name(name): int(n) for name, n in share.items() if name in _STEPS}
+        for host, share in shares.items()
     }
     step = next((step for step in steps if any(each.get(step, 0) > 0 for each in owed.values())), None)
     stands = step is not None and record.get(b"barrier") == step.encode()  # otherwise the step has just begun

@@ -24,11 +24,11 @@ class Bells:
     def note(self, host: Host, step: str, txn: TxnId, *, lost_after_ms: int = LOST_AFTER) -> bool:
         """Note that a step's message is being sent to a host; False: the message is already in the queue."""
         names = [keys.bells(host), keys.queue(host, WorkerName.STEPS)]
-        return bool(self._scripts.call("bell", names, [_name(step, txn), lost_after_ms])[0] == b"send")
+        return bool(self._scripts.call("bell", names, [_bell_name(step, txn), lost_after_ms])[0] == b"send")
 
     def take(self, host: Host, step: str, txn: TxnId) -> None:
         """Note that a host has taken a step's message: a new message may be sent from now on."""
-        self._redis.zrem(keys.bells(host), _name(step, txn))
+        self._redis.zrem(keys.bells(host), _bell_name(step, txn))
 
     def wait(self, host: Host, worker: WorkerName) -> bool:
         """Whether sent messages for a worker wait to be taken."""
@@ -45,5 +45,5 @@ class Bells:
         self._redis.unlink(keys.queue(host, worker), noted)
 
 
-def _name(step: str, txn: TxnId) -> str:
+def _bell_name(step: str, txn: TxnId) -> str:
     return f"{step} {txn}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from blockjobs.model.clock import parse
+from blockjobs.model.clock import parse_clock
 from blockjobs.registry import keys
-from blockjobs.registry.connection import Client, milliseconds
+from blockjobs.registry.connection import Client, redis_milliseconds
 from blockjobs.registry.scripts import Scripts
 
 JUMP: Final = 2_000  # ms of difference to a clock without jumps that count as a jump
@@ -24,12 +24,12 @@ def read_steady_ms(client: Client) -> int:
     pipe.time()
     pipe.get(keys.clock())
     time, record = pipe.execute()
-    return parse(record).steady(milliseconds(time))
+    return parse_clock(record).steady(redis_milliseconds(time))
 
 
 def read_jumps(client: Client) -> int:
     """Milliseconds by which Redis' clock is ahead of the steady clock, to convert stored times to shown times."""
-    return parse(client.get(keys.clock())).jumps
+    return parse_clock(client.get(keys.clock())).jumps
 
 
 class Look(NamedTuple):

@@ -9,13 +9,13 @@ import msgpack
 VERSION: Final = b"\x01"
 
 
-def pack(value: object) -> bytes:
+def pack_value(value: object) -> bytes:
     """``value`` (None, booleans, 64-bit integers, text, bytes, lists, string-keyed dicts) as bytes."""
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return VERSION + packed
 
 
-def unpack(data: bytes) -> Any:
+def unpack_value(data: bytes) -> Any:
     """The value of ``pack``; lists come back as lists.
 
     Raises:

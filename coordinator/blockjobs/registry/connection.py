@@ -13,7 +13,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from blockjobs.registry.address import parse
+from blockjobs.registry.address import parse_address
 
 # A redis.Redis with replies in bytes.  The reply types of redis-py cover text and bytes, sync and async at once, and
 # are useless here; the values made from the replies are typed.
@@ -29,25 +29,25 @@ _CLOSED: Final = re.compile(
 )
 
 
-def connect(url: str, *, at_most: int = 0) -> Client:
+def connect_client(url: str, *, at_most: int = 0) -> Client:
     """A client for everything but an attempt's control line.
 
     ``at_most``: connections, 0: unlimited; a thread waits for a free connection no longer than for an answer.
     """
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
-    return _client(url, CLIENT_TIMEOUT, retry, at_most)
+    return _build_client(url, CLIENT_TIMEOUT, retry, at_most)
 
 
-def line(url: str, *, waits: float = 0.0) -> Client:
+def connect_control_line(url: str, *, waits: float = 0.0) -> Client:
     """A client for an attempt: answers or fails within a second, never sends a command twice.
 
     ``waits``: seconds for which a command may block, added to the timeout.
     """
-    return _client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
+    return _build_client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
 
-def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
-    address = parse(url)
+def _build_client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
+    address = parse_address(url)
     options: dict[str, Any] = {
         "connection_class": address.connection_class, **address.parameters(), "socket_timeout": timeout,
         "retry": retry, "client_name": "blockjobs", "protocol": 3,
@@ -73,7 +73,7 @@ def is_absence(error: redis.RedisError) -> bool:
     )
 
 
-def milliseconds(time: tuple[int, int]) -> int:
+def redis_milliseconds(time: tuple[int, int]) -> int:
     """Milliseconds from a reply of Redis' TIME (seconds and microseconds), the one clock of the registry."""
     seconds, micros = time
     return int(seconds * 1000 + micros // 1000)

@@ -17,11 +17,11 @@ class Each(Protocol):
     def __call__(self, item: str, call: Callable[[], T], /) -> T | None: ...
 
 
-def readable(name: bytes) -> str:
+def readable_name(name: bytes) -> str:
     """A name from Redis as readable text, for any bytes."""
     return name.decode(errors="backslashreplace")
 
 
-def plainly(_item: str, call: Callable[[], T], /) -> T | None:
+def call_unguarded(_item: str, call: Callable[[], T], /) -> T | None:
     """Call, and let every error through."""
     return call()

@@ -11,7 +11,7 @@ import redis
 
 from blockjobs.model.ids import Host, is_internal
 from blockjobs.registry import keys
-from blockjobs.registry.connection import Client, milliseconds
+from blockjobs.registry.connection import Client, redis_milliseconds
 from blockjobs.registry.eventkinds import list_needs
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
@@ -80,7 +80,7 @@ class Events:
         return []
 
     def _event(self, entry: bytes, fields: Mapping[bytes, bytes]) -> Event | None:
-        return self._odd.read(f"event {entry.decode()}", lambda: _event(entry, fields))
+        return self._odd.read(f"event {entry.decode()}", lambda: _parse_event(entry, fields))
 
     def _read(self, seq: str, block_ms: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
         reply = self._redis.xread({keys.events(): seq}, count=PAGE, block=block_ms or None)
@@ -106,7 +106,7 @@ class Events:
 
     def trim(self, keep_ms: int) -> None:
         """Forget events older than ``keep_ms``, but none since the oldest unfinished transaction began."""
-        floor = milliseconds(self._redis.time()) - keep_ms
+        floor = redis_milliseconds(self._redis.time()) - keep_ms
         oldest = self._redis.zrange(keys.unfinished(), 0, 0, withscores=True)
         if oldest:
             floor = min(floor, int(oldest[0][1]))
@@ -119,7 +119,7 @@ class Events:
             after = page[-1].seq
 
 
-def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
+def _parse_event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
     words = {name.decode(): value.decode() for name, value in fields.items()}
     for name, whole in list_needs(words["event"]).items():
         if whole:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def read_facts(host: Host, packed: bytes | None) -> tuple[Mapping[str, Any], str]:
     """A host's facts, and why they cannot be read ("" for readable facts)."""
     try:
-        facts = codec.unpack(packed) if packed else {}
+        facts = codec.unpack_value(packed) if packed else {}
         if not isinstance(facts, dict):
             raise TypeError(f"a map was expected, not {type(facts).__name__}")
         hanging_of(facts)

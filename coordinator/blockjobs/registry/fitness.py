@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.model.checkup import Finding, Level, examine
+from blockjobs.model.checkup import Finding, Level, examine_fact
 from blockjobs.model.errors import NoRedis
 from blockjobs.registry import keys
-from blockjobs.registry.address import redacted
+from blockjobs.registry.address import redacted_url
 from blockjobs.registry.connection import Client
 
 log = logging.getLogger(__name__)
@@ -53,17 +53,17 @@ def expect_fit_server(client: Client, url: str, *, warn: bool = True) -> None:
     try:
         client.ping()
     except redis.RedisError as error:
-        raise NoRedis(f"Redis is not reachable at {redacted(url)}: {error}") from None
+        raise NoRedis(f"Redis is not reachable at {redacted_url(url)}: {error}") from None
     for finding in examine_server(client):
         if finding.level is Level.ERROR:
-            raise NoRedis(f"Redis at {redacted(url)}: {finding.text}; {finding.advice}")
+            raise NoRedis(f"Redis at {redacted_url(url)}: {finding.text}; {finding.advice}")
         if finding.level is Level.WARNING and warn:
-            log.warning("Redis at %s: %s; %s", redacted(url), finding.text, finding.advice)
+            log.warning("Redis at %s: %s; %s", redacted_url(url), finding.text, finding.advice)
 
 
 def examine_server(client: Client) -> list[Finding]:
     """The findings about a server for the registry."""
-    return [finding for kind, fact in read_server(client) for finding in examine(kind, "redis", fact)]
+    return [finding for kind, fact in read_server(client) for finding in examine_fact(kind, "redis", fact)]
 
 
 def read_server(client: Client) -> Iterator[Fact]:
@@ -75,7 +75,7 @@ def read_server(client: Client) -> Iterator[Fact]:
 def read_kind(client: Client) -> Iterator[Fact]:
     """The version, role and mode of the server, and the rights for a replay of the append-only file."""
     (info,) = client.pipeline(transaction=False).info().execute(raise_on_error=False)
-    server = None if _denied(info) else _server(info)
+    server = None if _is_permission_denied(info) else _server_facts(info)
     yield ("asked", {"what": "its version, role and mode", "right": "+info", "known": server is not None})
     if server:
         yield ("server", server)
@@ -89,14 +89,14 @@ def read_settings(client: Client) -> Iterator[Fact]:
     for name in SETTINGS:
         pipe.config_get(name)
     settings = pipe.execute(raise_on_error=False)
-    known = [not _denied(found) for found in settings]
+    known = [not _is_permission_denied(found) for found in settings]
     yield ("asked", {"what": "its settings", "right": "+config|get", "known": all(known)})
     for (name, (needed, why)), found, told in zip(SETTINGS.items(), settings, known, strict=True):
         if told and name in found:
-            yield ("setting", {"name": name, "needed": needed, "why": why, "found": _text(found[name])})
+            yield ("setting", {"name": name, "needed": needed, "why": why, "found": _decode_text(found[name])})
 
 
-def _server(info: Mapping[str, Any]) -> Mapping[str, Any]:
+def _server_facts(info: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
@@ -115,16 +115,20 @@ def _default_user(client: Client, server: Mapping[str, Any]) -> Iterator[Fact]:
     answers = pipe.execute(raise_on_error=False)
     yield (
         "asked",
-        {"what": "the rights of its user default", "right": "+acl|dryrun", "known": not any(map(_denied, answers))},
+        {
+            "what": "the rights of its user default",
+            "right": "+acl|dryrun",
+            "known": not any(map(_is_permission_denied, answers)),
+        },
     )
     refused = [
         words[0] for words, answer in zip(REPLAYED, answers, strict=True)
-        if not _denied(answer) and _text(answer) not in ("OK", "True")
+        if not _is_permission_denied(answer) and _decode_text(answer) not in ("OK", "True")
     ]  # fmt: skip
     yield ("default-user", {**server, "refused": ", ".join(refused)})
 
 
-def _denied(answer: object) -> bool:
+def _is_permission_denied(answer: object) -> bool:
     """Whether an answer is a refusal for a missing right.  Raises RedisError for any other error."""
     if isinstance(answer, redis.exceptions.NoPermissionError):
         return True
@@ -133,5 +137,5 @@ def _denied(answer: object) -> bool:
     return False
 
 
-def _text(value: object) -> str:
+def _decode_text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -28,9 +28,9 @@ def raise_format(client: Client) -> None:
         Refused: a newer version of blockjobs has used the registry.
         RedisError: Redis is away.
     """
-    found = _read(client)
+    found = _read_format(client)
     if found is not None and found > FORMAT:
-        raise Refused(f"{_newer(found)}: install that version here, too")
+        raise Refused(f"{_newer_format_text(found)}: install that version here, too")
     if found != FORMAT:
         client.set(keys.registry_format(), FORMAT)
 
@@ -43,13 +43,13 @@ def expect_same_format(client: Client) -> None:
         RedisError: Redis is away.
     """
     try:
-        found = _read(client)
+        found = _read_format(client)
     except redis.exceptions.NoPermissionError:
         right = f"%R~{keys.registry_format()}"
         log.warning("the version of the registry cannot be looked at; give this user %s in the ACL file", right)
         return
     if found is not None and found > FORMAT:
-        raise Refused(f"{_newer(found)}: install that version here, too")
+        raise Refused(f"{_newer_format_text(found)}: install that version here, too")
     if found is not None and found < FORMAT:
         raise Refused(
             f"the registry is of format {found}, and this version of blockjobs writes format {FORMAT}: "
@@ -57,7 +57,7 @@ def expect_same_format(client: Client) -> None:
         )
 
 
-def _read(client: Client) -> int | None:
+def _read_format(client: Client) -> int | None:
     """The number; None for an unused registry."""
     found = client.get(keys.registry_format())
     if found is None:
@@ -69,5 +69,5 @@ def _read(client: Client) -> int | None:
     return int(found)
 
 
-def _newer(found: int) -> str:
+def _newer_format_text(found: int) -> str:
     return f"the registry is of format {found}, and this version of blockjobs knows {FORMAT}"

@@ -14,7 +14,7 @@ from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.history import row_of
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 
 BATCH: Final = 100  # backups added in one call
 
@@ -36,10 +36,10 @@ class FoundBackups:
         """
         run = backups[0][0].run
         names = [keys.run(run), keys.targets(run), keys.runs(), keys.events()]
-        fields = codec.pack({"name": name_of(run), "grouped": False, **RunFields().to_dict()})
+        fields = codec.pack_value({"name": name_of(run), "grouped": False, **RunFields().to_dict()})
         added = 0
-        for batch in batches(backups, BATCH):
-            words = [word for backup, number in batch for word in _words(backup, number)]
+        for batch in split_batches(backups, BATCH):
+            words = [word for backup, number in batch for word in _backup_arguments(backup, number)]
             match self._scripts.call("found", names, [run, fields, round(backups[0][0].at * 1000), *words]):
                 case [b"added", more]:
                     added += int(more)
@@ -97,7 +97,7 @@ class FoundBackups:
         return bool(self._scripts.call("recast", names, args)[0] == b"written")
 
 
-def _words(backup: FoundBackup, number: int) -> list[Any]:
+def _backup_arguments(backup: FoundBackup, number: int) -> list[Any]:
     row = row_of(
         backup.host, backup.path, backup.transaction, backup.source, backup.base, layers=backup.layers, number=number,
         salvaged=backup.salvaged, held=True, seal=backup.seal,

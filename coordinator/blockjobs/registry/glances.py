@@ -12,7 +12,7 @@ from blockjobs.model.states import Status
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.odd import Odd
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 from blockjobs.registry.views import JobPlace, readable_place
 
 HINT: Final = 1000  # fields read by Redis in one step of a search
@@ -38,13 +38,13 @@ class Glances:
     def progress(self, places: Iterable[JobPlace]) -> dict[JobId, Glance]:
         """The progress of some jobs; unknown and unpublished jobs are left out."""
         found: dict[JobId, Glance] = {}
-        for page in batches(list(places)):
+        for page in split_batches(list(places)):
             pipe = self._redis.pipeline(transaction=False)
             for place in page:
                 pipe.hmget(keys.job(place.host, place.job), "status", "attempt", "busy", "offset", "len", "speed")
             for place, fields in zip(page, pipe.execute(), strict=True):
                 if fields[0] and fields[0] != b"undefined":
-                    glance = self._odd.read(f"progress of job {place.job}", partial(_glance, *fields))
+                    glance = self._odd.read(f"progress of job {place.job}", partial(_parse_glance, *fields))
                     found |= {} if glance is None else {place.job: glance}
         return found
 
@@ -67,7 +67,7 @@ class Glances:
     def ends(self, runs: Iterable[RunId]) -> dict[RunId, bool | None]:
         """Whether each run is over, without reading the rest of the record; None: the run does not exist."""
         found: dict[RunId, bool | None] = {}
-        for page in batches(list(runs)):
+        for page in split_batches(list(runs)):
             pipe = self._redis.pipeline(transaction=False)
             for run in page:
                 pipe.hmget(keys.run(run), "state", "ended")
@@ -78,7 +78,7 @@ class Glances:
     def runs_of(self, txns: Iterable[TxnId]) -> dict[TxnId, RunId]:
         """The run of each known transaction."""
         found: dict[TxnId, RunId] = {}
-        for page in batches(list(txns)):
+        for page in split_batches(list(txns)):
             pipe = self._redis.pipeline(transaction=False)
             for txn in page:
                 pipe.hget(keys.txn(txn), "run")
@@ -112,6 +112,6 @@ class Glances:
             end = f"({page[-1][0].decode()}"
 
 
-def _glance(status: bytes, attempt: bytes | None, busy: bytes | None, *numbers: bytes | None) -> Glance:
+def _parse_glance(status: bytes, attempt: bytes | None, busy: bytes | None, *numbers: bytes | None) -> Glance:
     offset, length, speed = (int(number or 0) for number in numbers)
     return Glance(Status(status.decode()), bool(attempt), busy == b"1", offset, length, speed)

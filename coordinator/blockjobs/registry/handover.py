@@ -18,7 +18,7 @@ from blockjobs.registry.views import JobView
 MOVE: Final = "move:"
 
 
-def elsewhere(spec: JobSpec, to: Host) -> JobSpec:
+def job_on_host(spec: JobSpec, to: Host) -> JobSpec:
     """The job with the volumes of its host moved to host ``to``, under the same paths."""
 
     def seen(volume: HostedVolume) -> HostedVolume:
@@ -34,7 +34,7 @@ class Moves:
     def identity(self, job: JobView) -> list[Any]:
         """The identity of the source found by OPEN."""
         opened = self._redis.hget(keys.job(job.host, job.id), "opened")
-        return list(codec.unpack(opened)["identity"]) if opened else ["none"]
+        return list(codec.unpack_value(opened)["identity"]) if opened else ["none"]
 
     def move(self, job: JobView, to: Host, *, reads: str = "", writes: str = "") -> Status:
         """Hand over a parked job held by the move; ``reads``, ``writes``: the job's locks on the new host, by identity.
@@ -42,17 +42,17 @@ class Moves:
         Raises:
             Refused: the job does not rest, is decided already, or the volumes are in use on the new host.
         """
-        spec, old, txn = elsewhere(job.spec, to), job.host, job.transaction
+        spec, old, txn = job_on_host(job.spec, to), job.host, job.transaction
         names = [
-            keys.job(old, job.id), keys.holds(old, job.id), keys.wake(old, job.id), keys.share(old, txn),
+            keys.job(old, job.id), keys.holds(old, job.id), keys.wake(old, job.id), keys.tally(old, txn),
             keys.members(old, txn), keys.ready(old), keys.rung(old), keys.locks(old),
-            keys.job(to, job.id), keys.holds(to, job.id), keys.ready(to), keys.share(to, txn),
+            keys.job(to, job.id), keys.holds(to, job.id), keys.ready(to), keys.tally(to, txn),
             keys.members(to, txn), keys.locks(to),
             keys.txn(txn), keys.order(txn), keys.run_jobs(job.run), keys.ids(), keys.texts(), keys.events(),
             keys.holding(),
         ]  # fmt: skip
         args = [
-            job.id, txn, old, to, codec.pack(spec.to_dict()), spec.source.lock, spec.target.lock, reads, writes,
+            job.id, txn, old, to, codec.pack_value(spec.to_dict()), spec.source.lock, spec.target.lock, reads, writes,
         ]  # fmt: skip
         match self._scripts.call("hand_over", names, args):
             case [b"moved", status]:

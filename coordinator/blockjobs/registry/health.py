@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from blockjobs.registry import keys
-from blockjobs.registry.connection import Client, milliseconds
+from blockjobs.registry.connection import Client, redis_milliseconds
 
 ROUNDS: Final = 15
 A_HOST, A_SLOT, OTHERS = 22, 5, 50  # upper bounds of connections, as counted in docs/scale.md
@@ -50,16 +50,16 @@ class Health:
         """Seconds by which Redis' clock is ahead of this machine's; a difference within the round trip counts as 0."""
         before = time.time()
         theirs = self.now()
-        return beyond(theirs, before, time.time())
+        return distance_outside_range(theirs, before, time.time())
 
     def now(self) -> float:
         """Redis' clock in seconds."""
-        return milliseconds(self._redis.time()) / 1000
+        return redis_milliseconds(self._redis.time()) / 1000
 
     def incarnation(self) -> str:
         return (self._redis.get(keys.incarnation()) or b"").decode()
 
 
-def beyond(value: float, low: float, high: float) -> float:
+def distance_outside_range(value: float, low: float, high: float) -> float:
     """Seconds by which ``value`` lies outside of ``low`` to ``high``; a millisecond is allowed for Redis' rounding."""
     return value - high if value > high else min(0.0, value + 0.001 - low)

@@ -12,7 +12,7 @@ from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName, WorkerProcess
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.facts import name_unreadable, read_hanging
 from blockjobs.registry.scripts import Scripts
 
@@ -85,7 +85,9 @@ class Heartbeats:
         Raises:
             HostTaken: a worker of a second machine, or a second process, beats under this name.
         """
-        return self._beat(host, WorkerName.STEPS, (machine, process, word, slots, codec.pack(dict(facts))), seen or {})
+        return self._beat(
+            host, WorkerName.STEPS, (machine, process, word, slots, codec.pack_value(dict(facts))), seen or {}
+        )
 
     def copy_beat(
         self, host: Host, machine: str, *, process: str, word: str = "beat",
@@ -101,7 +103,7 @@ class Heartbeats:
             case [b"ok", beat]:
                 return str(beat.decode())
             case [_, *holder]:
-                whose, machine, process, beat, since = (readable(value) for value in holder)
+                whose, machine, process, beat, since = (readable_name(value) for value in holder)
                 raise HostTaken(host, Holder(WorkerName(whose), machine, process, beat, int(since or 0)))
             case reply:
                 raise AssertionError(reply)
@@ -110,7 +112,7 @@ class Heartbeats:
         """The counters of a host's workers, in the form of ``seen``."""
         found = self._redis.hmget(keys.card(host), "beat", "copy-beat")
         return {
-            worker: readable(counter)
+            worker: readable_name(counter)
             for worker, counter in zip((WorkerName.STEPS, WorkerName.COPY), found, strict=True)
             if counter is not None
         }
@@ -120,14 +122,14 @@ class Heartbeats:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hmget(keys.card(host), "beat", "state", "slots", "facts", "process", "copy-beat", "copy-state")
-        return {host: _card(host, row) for host, row in zip(hosts, pipe.execute(), strict=True)}
+        return {host: _parse_card(host, row) for host, row in zip(hosts, pipe.execute(), strict=True)}
 
     def hanging(self, host: Host) -> tuple[HangingPath, ...]:
         """The hanging paths on a host."""
         return read_hanging(host, self._redis.hget(keys.card(host), "facts"))
 
 
-def _card(host: Host, row: Sequence[bytes | None]) -> Card:
+def _parse_card(host: Host, row: Sequence[bytes | None]) -> Card:
     """A host's card; a host with unreadable counters counts as never having beaten."""
     beat, state, slots, facts, process, copy_beat, copy_state = row
     try:

@@ -17,7 +17,7 @@ from blockjobs.model.policies import transaction_name
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.views import RunView
@@ -34,12 +34,15 @@ class History:
         """The targets published by some runs and not pruned."""
         read = (odd or self._odd).read
         each = list(runs)
-        names = _transactions(each)
+        names = _transaction_names(each)
         pipe = self._redis.pipeline(transaction=False)
         for run in each:
             pipe.hgetall(keys.targets(run.id))
         found = (
-            read(f"target of {readable(job)} in run {run.id}", partial(_target, run, names[run.name], job, row))
+            read(
+                f"target of {readable_name(job)} in run {run.id}",
+                partial(_published_target, run, names[run.name], job, row),
+            )
             for run, rows in zip(each, pipe.execute(), strict=True)
             for job, row in sorted(rows.items())  # a hash has no order
         )
@@ -52,7 +55,7 @@ class History:
         for run in each:
             pipe.hgetall(keys.left(run))
         return {
-            run: {readable(job): readable(why) for job, why in rows.items()}
+            run: {readable_name(job): readable_name(why) for job, why in rows.items()}
             for run, rows in zip(each, pipe.execute(), strict=True)
         }
 
@@ -81,7 +84,7 @@ class History:
         self._redis.zrem(keys.prunes(), run)
 
 
-def keeps(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[str, Mapping[str, int]]:
+def keep_rules(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[str, Mapping[str, int]]:
     """The rules for a name, by transaction: the rules of the last run that published a target of the transaction.
 
     A held target does not determine rules, as only a host's word connects the target to a run.
@@ -96,20 +99,20 @@ def keeps(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[s
     return rules
 
 
-def layers(spec: JobSpec) -> tuple[str, ...]:
+def target_layers(spec: JobSpec) -> tuple[str, ...]:
     """The paths of the images below a job's target, according to its volume."""
-    found, below = [], volumespec.formatted(spec.target.volume)
+    found, below = [], volumespec.format_image(spec.target.volume)
     while below is not None and below.backing is not None:
-        found.append(volumespec.label(below.backing))
-        below = volumespec.formatted(below.backing)
+        found.append(volumespec.volume_label(below.backing))
+        below = volumespec.format_image(below.backing)
     return tuple(found)
 
 
-def pack(spec: JobSpec) -> bytes:
+def pack_history_entry(spec: JobSpec) -> bytes:
     """The packed record of a job beside the place of its target; empty for a job that makes no backup."""
-    if spec.type == "restore" or not isinstance(volumespec.bottom(spec.target.volume), FileVolume):
+    if spec.type == "restore" or not isinstance(volumespec.bottom_volume(spec.target.volume), FileVolume):
         return b""
-    return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
+    return codec.pack_value([spec.transaction, spec.source.lock, spec.target_base, list(target_layers(spec))])
 
 
 def row_of(
@@ -117,11 +120,11 @@ def row_of(
     salvaged: bool = False, held: bool = False, seal: str = "",
 ) -> bytes:  # fmt: skip
     """An entry of a run's record, as read by ``_target`` and written by conclude.lua."""
-    packed = codec.pack([transaction, source, base, list(layers), salvaged, number, held, seal])
+    packed = codec.pack_value([transaction, source, base, list(layers), salvaged, number, held, seal])
     return f"{host}:{path}\0".encode() + packed
 
 
-def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
+def _transaction_names(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
     """The transaction names in the run files of each name, needed as a manifest does not mark the name inside an id."""
     names: dict[str, set[str]] = {}
     for run in runs:
@@ -129,11 +132,11 @@ def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
     return {name: frozenset(each) for name, each in names.items()}
 
 
-def _target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> PublishedTarget:
+def _published_target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> PublishedTarget:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
     # Earlier versions wrote no number, and wrote the mark of a salvaged backup only if set.
-    txn, source, base, below, *more = codec.unpack(packed)
+    txn, source, base, below, *more = codec.unpack_value(packed)
     salvaged, number, held, seal = [*more, *UNSAID[len(more) :]][: len(UNSAID)]
     return PublishedTarget(
         run=run.id, at=run.published / 1000, job=entry.decode().partition("@")[0], transaction=txn,

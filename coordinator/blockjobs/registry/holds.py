@@ -16,11 +16,11 @@ from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.numbers import milliseconds_of
 from blockjobs.registry import codec, keys
 from blockjobs.registry.clock import read_jumps, read_steady_ms
-from blockjobs.registry.connection import Client, milliseconds
-from blockjobs.registry.each import readable
+from blockjobs.registry.connection import Client, redis_milliseconds
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 from blockjobs.registry.views import JobPlace
 
 ALL: Final = "all:"
@@ -53,13 +53,13 @@ class Holds:
         """Put a reason in force; False: the reason is in force already.  ``seconds``: the time to expiry (0: none)."""
         ms = milliseconds_of(seconds, f"hold for '{reason}'")
         self.finish_lifting(reason)
-        record = codec.pack([self._now(), cause, owner, read_steady_ms(self._redis) + ms if ms else 0])
+        record = codec.pack_value([self._now(), cause, owner, read_steady_ms(self._redis) + ms if ms else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
     def hold(self, reason: str, cause: str = "", places: Iterable[JobPlace] | None = None) -> int:
         """Hold these jobs (None: every live job) for a reason in force; return the number of new holds."""
         held = 0
-        for batch in batches(list(self.live() if places is None else places)):
+        for batch in split_batches(list(self.live() if places is None else places)):
             args = [reason, cause, *(place.job for place in batch)]
             match self._scripts.call("hold", self._keys(keys.holding(), batch), args):
                 case [b"held", n]:
@@ -95,7 +95,7 @@ class Holds:
 
     def _lift_once(self, reason: str) -> int:
         lifted = 0
-        for batch in batches(list(self.live())):
+        for batch in split_batches(list(self.live())):
             args = [reason, *(place.job for place in batch)]
             reply = self._scripts.call("lift", self._keys(keys.lifting(), batch), args)
             lifted += reply[1] if reply[0] == b"lifted" else 0
@@ -121,8 +121,10 @@ class Holds:
         pipe.hgetall(keys.holding())
         pipe.hgetall(keys.lifting())
         holding, lifting = pipe.execute()
-        rows = ((readable(reason), record, reason not in holding) for reason, record in (lifting | holding).items())
-        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row, jumps)) for row in rows)
+        rows = (
+            (readable_name(reason), record, reason not in holding) for reason, record in (lifting | holding).items()
+        )
+        read = (self._odd.read(f"hold '{row[0]}'", partial(_parse_holding, *row, jumps)) for row in rows)
         return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
     def live(self) -> Iterator[JobPlace]:
@@ -138,7 +140,7 @@ class Holds:
         if ":" not in what:
             return [place for place in self.live() if place.host == what]
         found: list[JobPlace] = []
-        for batch in batches(list(self.live())):
+        for batch in split_batches(list(self.live())):
             pipe = self._redis.pipeline(transaction=False)
             for at in batch:
                 pipe.hmget(keys.job(at.host, at.job), "source", "target")
@@ -155,9 +157,9 @@ class Holds:
         return names
 
     def _now(self) -> int:
-        return milliseconds(self._redis.time())
+        return redis_milliseconds(self._redis.time())
 
 
-def _holding(reason: str, record: bytes, lifting: bool, jumps: int) -> Holding:
-    since, cause, owner, expires = codec.unpack(record)
+def _parse_holding(reason: str, record: bytes, lifting: bool, jumps: int) -> Holding:
+    since, cause, owner, expires = codec.unpack_value(record)
     return Holding(reason, int(since), cause, owner, int(expires) and int(expires) + jumps, lifting=lifting)

@@ -16,10 +16,10 @@ from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.keep import PublishedTarget
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.found import FoundBackups, under_new_name
-from blockjobs.registry.handover import elsewhere
-from blockjobs.registry.history import History, pack
+from blockjobs.registry.handover import job_on_host
+from blockjobs.registry.history import History, pack_history_entry
 from blockjobs.registry.nodes import Node, Nodes, record_of
 from blockjobs.registry.odd import STRICT
 from blockjobs.registry.scripts import Scripts
@@ -132,7 +132,7 @@ class HostNames:
         """
         self.expect_over(old)
         self._merge(old)
-        begun = readable(self._redis.hget(keys.hosts(), f"renaming:{old}") or b"")
+        begun = readable_name(self._redis.hget(keys.hosts(), f"renaming:{old}") or b"")
         if begun not in ("", new):
             raise Refused(f"host '{old}' is being renamed to '{begun}': `blockjobs hosts rename {old} {begun}` first")
         if not begun:  # else a call before this one was cut off
@@ -142,7 +142,7 @@ class HostNames:
         backups = sum(self._found.rehost(target, new) for target in self.backups(old))
         nodes = self._nodes(old)
         for node in nodes:
-            self._redis.hset(keys.nodes(), node.name, record_of(_elsewhere(node, new)))
+            self._redis.hset(keys.nodes(), node.name, record_of(_move_node(node, new)))
         for name in (keys.sizes, keys.abandoned):
             if found := self._redis.hgetall(name(old)):
                 self._redis.hset(name(new), mapping=found)
@@ -151,15 +151,22 @@ class HostNames:
         return Carried(jobs, backups, len(nodes))
 
     def _give(self, job: JobView, new: Host) -> bool:
-        spec, place = elsewhere(job.spec, new), under_new_name(job.published_as, job.host, new)
+        spec, place = job_on_host(job.spec, new), under_new_name(job.published_as, job.host, new)
         names = [
             keys.job(job.host, job.id), keys.job(new, job.id), keys.txn(job.transaction), keys.order(job.transaction),
             keys.run_jobs(job.run), keys.ids(),
         ]  # fmt: skip
         args = [
-            job.id, job.transaction, job.host, new, codec.pack(spec.to_dict()), spec.source.lock, spec.target.lock,
-            place, pack(spec),
-        ]  # fmt: skip
+            job.id,
+            job.transaction,
+            job.host,
+            new,
+            codec.pack_value(spec.to_dict()),
+            spec.source.lock,
+            spec.target.lock,
+            place,
+            pack_history_entry(spec),
+        ]
         answer = self._scripts.call("rehost", names, args)
         if answer[0] == b"open":
             raise Refused(f"job '{job.id}' is {answer[1].decode()} now: try again when it is over")
@@ -218,6 +225,6 @@ def keys_of(host: Host) -> list[str]:
     return [getattr(keys, name)(host) for name in going]
 
 
-def _elsewhere(node: Node, new: Host) -> Node:
+def _move_node(node: Node, new: Host) -> Node:
     options = {**node.options, "host": new} if "host" in node.options else node.options
     return replace(node, volume=replace(node.volume, host=new), options=options)

@@ -17,8 +17,8 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.liveness import Absence, Word, WorkerName, lone_absence
 from blockjobs.registry import codec, keys
 from blockjobs.registry.clock import read_steady_ms
-from blockjobs.registry.connection import Client, milliseconds
-from blockjobs.registry.each import readable
+from blockjobs.registry.connection import Client, redis_milliseconds
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.facts import name_unreadable, read_facts
 from blockjobs.registry.heartbeats import Heartbeats
 from blockjobs.registry.odd import Odd
@@ -106,7 +106,7 @@ class Hosts(Heartbeats):
         names = self._redis.srandmember(keys.arrivals(), PAGE)
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            pipe.exists(keys.card(Host(readable(name))))
+            pipe.exists(keys.card(Host(readable_name(name))))
         here = [name for name, there in zip(names, pipe.execute() if names else [], strict=True) if there]
         if odd := {*names} - {*here}:
             self._redis.srem(keys.arrivals(), *odd)
@@ -118,9 +118,11 @@ class Hosts(Heartbeats):
 
     def known(self) -> dict[Host, Judged]:
         """Every host known to the coordinator."""
-        record = {readable(name): readable(value) for name, value in self._redis.hgetall(keys.hosts()).items()}
+        record = {
+            readable_name(name): readable_name(value) for name, value in self._redis.hgetall(keys.hosts()).items()
+        }
         return {
-            Host(name[6:]): Judged(state, int(record.get("since:" + name[6:], "0")), _absent(record, name[6:]))
+            Host(name[6:]): Judged(state, int(record.get("since:" + name[6:], "0")), _absent_workers(record, name[6:]))
             for name, state in sorted(record.items())
             if name.startswith("state:")
         }
@@ -149,7 +151,7 @@ class Hosts(Heartbeats):
                 host,
                 judged.state,
                 judged.since,
-                **_told(host, card),
+                **_parse_host_card(host, card),
                 absent=judged.absent,
                 running=running,
                 waiting=waiting,
@@ -252,12 +254,12 @@ class Hosts(Heartbeats):
 
     def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
         """Record a daemon's loop, its position in the event stream, and the items put aside."""
-        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(bounded_aside(aside or {}))])
+        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack_value(bounded_aside(aside or {}))])
 
     def daemon_aside(self, name: str) -> dict[str, str]:
         """The items put aside by a daemon: the error of each item, by name."""
         packed = self._redis.hget(keys.daemons(), f"aside:{name}")
-        found: dict[str, str] = codec.unpack(packed) if packed else {}
+        found: dict[str, str] = codec.unpack_value(packed) if packed else {}
         return found
 
     def daemon_seq(self, name: str) -> str:
@@ -272,14 +274,14 @@ class Hosts(Heartbeats):
 
     def now(self) -> int:
         """Redis' clock in ms."""
-        return milliseconds(self._redis.time())
+        return redis_milliseconds(self._redis.time())
 
     def run_id(self) -> str:
         """Redis' run id; a new run id means that Redis was restarted."""
         return str(self._redis.info("server")["run_id"])
 
 
-def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
+def _parse_host_card(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
     """A host's card for its view; a host with an unreadable card counts as silent."""
     machine, slots, facts, beat = card
     read, unreadable = read_facts(host, facts)
@@ -293,7 +295,7 @@ def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
 def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
     """Whether a job touches a hanging path; an unreadable job does not count, as its claim reports the error."""
     try:
-        return hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) is not None
+        return hanging_under(hanging, JobSpec.from_dict(codec.unpack_value(spec))) is not None
     except Exception as error:  # it is this job's own
         log.error("a job that waits for a slot cannot be read: %s: %s", type(error).__name__, error)
         return False
@@ -304,7 +306,7 @@ def bounded_aside(aside: Mapping[str, str]) -> dict[str, str]:
     return {name[:LONGEST_ASIDE]: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
 
 
-def _absent(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
+def _absent_workers(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
     """The absent workers of a host, as judged."""
     found = []
     for worker in WorkerName:

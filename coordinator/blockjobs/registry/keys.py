@@ -32,7 +32,7 @@ def wake(host: Host, job_id: JobId) -> str:
     return f"bj:h:{host}:wake:{job_id}"
 
 
-def share(host: Host, txn: TxnId) -> str:
+def tally(host: Host, txn: TxnId) -> str:
     """hash: the host's share of a transaction: number of members owing each barrier, number of failed members."""
     return f"bj:h:{host}:share:{txn}"
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 from blockjobs.model import errors
 from blockjobs.model.budgets import Has
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.numbers import whole
+from blockjobs.model.numbers import whole_number
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
-from blockjobs.registry.odd import Odd, demand
+from blockjobs.registry.each import readable_name
+from blockjobs.registry.odd import Odd, decode_or_raise
 from blockjobs.registry.scripts import Scripts
 
 BATCH: Final = 100  # upper bound of jobs touched by one script
@@ -76,7 +76,7 @@ class Limits:
 
     def stores(self) -> list[StoreView]:
         """The stores, by name."""
-        names = sorted(readable(name) for name in self._redis.smembers(keys.stores()))
+        names = sorted(readable_name(name) for name in self._redis.smembers(keys.stores()))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
             pipe.hgetall(keys.store(name))
@@ -84,7 +84,7 @@ class Limits:
             pipe.zcard(keys.crowd(name))
         rows = pipe.execute() if names else []
         found = [
-            self._odd.read(f"store {name}", partial(_store, name, record, running, waiting))
+            self._odd.read(f"store {name}", partial(_store_view, name, record, running, waiting))
             for name, record, running, waiting in zip(names, rows[::3], rows[1::3], rows[2::3], strict=True)
         ]
         return [store for store in found if store is not None]
@@ -98,7 +98,7 @@ class Limits:
         record, running, waiting = pipe.execute()
         if b"path" not in record:  # a flow may have been noted after it was removed
             raise errors.NoSuchStore(name)
-        return demand(f"store {name}", lambda: _store(name, record, running, waiting))
+        return decode_or_raise(f"store {name}", lambda: _store_view(name, record, running, waiting))
 
     def set_store(
         self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = "", path: str = ""
@@ -111,7 +111,7 @@ class Limits:
             NoSuchStore: the store is unknown and ``path`` is empty.
         """
         given = (("jobs", jobs), ("speed", speed))
-        said = ["" if each is None else whole(each, f"store '{name}': {what}") for what, each in given]
+        said = ["" if each is None else whole_number(each, f"store '{name}': {what}") for what, each in given]
         match self._scripts.call("store", [keys.stores(), keys.store(name), keys.events()], [name, *said, by, path]):
             case [b"set", b"", b""]:
                 return None
@@ -145,7 +145,7 @@ class Limits:
     def _expect_unused(self, name: str) -> None:
         """Raise StoreBusy if an unfinished job uses the store."""
         users = []
-        for batch in _batches(list(self._redis.hgetall(keys.ids()).items())):
+        for batch in _split_batches(list(self._redis.hgetall(keys.ids()).items())):
             pipe = self._redis.pipeline(transaction=False)
             for job, place in batch:
                 host = Host(place.decode().split(" ")[0])
@@ -162,7 +162,7 @@ class Limits:
 
         Raises HostDown for an unknown host.
         """
-        whole(speed, f"host '{host}': speed")
+        whole_number(speed, f"host '{host}': speed")
         reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
         if reply[0] != b"set":
             raise errors.HostDown(host, "is not known: no worker has registered under this name")
@@ -171,7 +171,7 @@ class Limits:
     def host_speeds(self) -> dict[Host, int]:
         """The current limit of each host that ever had a limit."""
         record = self._redis.hgetall(keys.hosts())
-        names = {name: readable(name)[6:] for name in record if name.startswith(b"speed:")}
+        names = {name: readable_name(name)[6:] for name in record if name.startswith(b"speed:")}
         found = {
             host: self._odd.read(f"limit of host {host}", partial(int, record[name])) for name, host in names.items()
         }
@@ -199,18 +199,18 @@ class Limits:
             for j in jobs
         }
         for name, members in zip(by_store, rows, strict=False):
-            places |= dict.fromkeys(map(_place, members), name)
+            places |= dict.fromkeys(map(_parse_host_and_job, members), name)
         for host, job in places:
             pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "felt", "bytes", "told")
         found = [
-            self._odd.read(f"what job {job} moves", partial(_running, host, job, store, fields))
+            self._odd.read(f"what job {job} moves", partial(_running_copy, host, job, store, fields))
             for ((host, job), store), fields in zip(places.items(), pipe.execute() if places else [], strict=True)
         ]
         return [copy for copy in found if copy is not None]
 
     def limit(self, limits: Mapping[tuple[Host, JobId], int]) -> None:
         """Hand running copies their shares, in bytes a second."""
-        for batch in _batches(list(limits.items())):
+        for batch in _split_batches(list(limits.items())):
             names = [key for (host, job), _ in batch for key in (keys.job(host, job), keys.wake(host, job))]
             self._scripts.call("limit", names, [limit for _, limit in batch])
 
@@ -227,7 +227,7 @@ class Limits:
     def sweep(self, store: str, suspects: Iterable[tuple[Host, JobId]]) -> int:
         """Give back the places of ended copies; return their number."""
         freed = 0
-        for batch in _batches(list(suspects)):
+        for batch in _split_batches(list(suspects)):
             names = [keys.places(store)]
             names += [key for host, job in batch for key in (keys.job(host, job), keys.rung(host))]
             freed += self._scripts.call("sweep", names, [word for place in batch for word in place])[1]
@@ -241,7 +241,7 @@ class Limits:
         """Let ``most`` jobs out of a store's crowd, the longest wait first; return the hosts to ring."""
         hosts: set[Host] = set()
         while most > 0 and (found := self._redis.zrange(keys.crowd(store), 0, min(most, BATCH) - 1)):
-            places = [_place(member) for member in found]
+            places = [_parse_host_and_job(member) for member in found]
             names = [keys.crowd(store), *(keys.ready(host) for host, _ in places)]
             self._scripts.call("admit", names, [word for place in places for word in place])
             hosts |= {host for host, _ in places}
@@ -254,21 +254,21 @@ class Limits:
         return None if rank is None else int(rank)
 
 
-def _running(host: Host, job: JobId, store: str, fields: Sequence[bytes | None]) -> Running:
+def _running_copy(host: Host, job: JobId, store: str, fields: Sequence[bytes | None]) -> Running:
     attempt, status, speed, limit, felt, counts, told = fields
     return Running(
         host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
         int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
-        int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
+        int(codec.unpack_value(counts).get("read", 0)) if counts else 0, int(told or 0),
     )  # fmt: skip
 
 
-def _place(member: bytes) -> tuple[Host, JobId]:
+def _parse_host_and_job(member: bytes) -> tuple[Host, JobId]:
     host, _, job = member.decode().partition(" ")
     return Host(host), JobId(job)
 
 
-def _store(name: str, r: Mapping[bytes, bytes], running: int, waiting: int) -> StoreView:
+def _store_view(name: str, r: Mapping[bytes, bytes], running: int, waiting: int) -> StoreView:
     def number(field: bytes) -> int:
         return int(r.get(field, b"0"))
 
@@ -278,5 +278,5 @@ def _store(name: str, r: Mapping[bytes, bytes], running: int, waiting: int) -> S
     )  # fmt: skip
 
 
-def _batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def _split_batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

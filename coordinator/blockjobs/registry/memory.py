@@ -8,7 +8,7 @@ from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.memory import DecisionsKnown, doubt_all, doubt_host, doubt_lost, doubt_unheard
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.facts import read_facts
 from blockjobs.registry.scripts import Scripts
 
@@ -102,7 +102,9 @@ class DecisionMemory:
         return {Host(name[5:]): int(number) for name, number in self._record().items() if name.startswith("lost:")}
 
     def _record(self) -> dict[str, str]:
-        return {readable(name): readable(value) for name, value in self._redis.hgetall(keys.restart()).items()}
+        return {
+            readable_name(name): readable_name(value) for name, value in self._redis.hgetall(keys.restart()).items()
+        }
 
     def _decisions(self) -> int:
         return int(self._redis.get(keys.decisions()) or 0)

@@ -16,7 +16,7 @@ from blockjobs.model.policies import RunFields
 from blockjobs.registry import codec, keys
 from blockjobs.registry.clock import read_jumps, read_steady_ms
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 
@@ -29,12 +29,12 @@ class Names:
 
     def all(self) -> list[NameSeen]:
         """Every name with a time limit, as of now."""
-        record = {readable(field): value for field, value in self._redis.hgetall(keys.names()).items()}
+        record = {readable_name(field): value for field, value in self._redis.hgetall(keys.names()).items()}
         names = sorted(field.removeprefix(_OVERDUE) for field in record if field.startswith(_OVERDUE))
         if not names:
             return []
         now, jumps = read_steady_ms(self._redis), read_jumps(self._redis)
-        read = [self._odd.read(f"name '{name}'", partial(_name, name, record, now, jumps)) for name in names]
+        read = [self._odd.read(f"name '{name}'", partial(_name_seen, name, record, now, jumps)) for name in names]
         return [seen for seen in read if seen is not None]
 
     def succeeded(self, name: str, run: RunId) -> bool:
@@ -60,14 +60,14 @@ class Names:
 
 def names_about(fields: RunFields) -> bytes:
     """The data of a run file stored under its name: the path, and the recipients of notices."""
-    return codec.pack([fields.file, list(fields.notify.get(ATTENTION, ()))])
+    return codec.pack_value([fields.file, list(fields.notify.get(ATTENTION, ()))])
 
 
-def _name(name: str, record: Mapping[str, bytes], now: int, jumps: int) -> NameSeen:
-    file, urls = codec.unpack(record[f"about:{name}"])
-    good, _, run = readable(record.get(f"good:{name}", b"")).partition(" ")
+def _name_seen(name: str, record: Mapping[str, bytes], now: int, jumps: int) -> NameSeen:
+    file, urls = codec.unpack_value(record[f"about:{name}"])
+    good, _, run = readable_name(record.get(f"good:{name}", b"")).partition(" ")
     return NameSeen(
         name=name, seconds=int(record[f"{_OVERDUE}{name}"]), since=int(record[f"since:{name}"]), good=int(good or 0),
         run=run, file=str(file), urls=tuple(map(str, urls)), now=now, jumps=jumps,
-        told=readable(record.get(f"told:overdue {name}", b"")),
+        told=readable_name(record.get(f"told:overdue {name}", b"")),
     )  # fmt: skip

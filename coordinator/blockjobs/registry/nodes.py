@@ -12,8 +12,8 @@ from blockjobs.model import errors, volumespec
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.registry import codec, holders, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
-from blockjobs.registry.odd import Odd, Unreadable, demand
+from blockjobs.registry.each import readable_name
+from blockjobs.registry.odd import Odd, Unreadable, decode_or_raise
 from blockjobs.registry.scripts import Scripts
 
 
@@ -69,13 +69,13 @@ class Nodes:
         record = self._redis.hget(keys.nodes(), name)
         if record is None:
             raise NoSuchNode(name)
-        return demand(f"volume name {name}", lambda: _node(name, record))
+        return decode_or_raise(f"volume name {name}", lambda: _unpack_node(name, record))
 
     def list(self) -> list[Node]:
         """The nodes, by name."""
         rows = sorted(self._redis.hgetall(keys.nodes()).items())
-        named = ((readable(name), record) for name, record in rows)
-        found = [self._odd.read(f"volume name {name}", partial(_node, name, record)) for name, record in named]
+        named = ((readable_name(name), record) for name, record in rows)
+        found = [self._odd.read(f"volume name {name}", partial(_unpack_node, name, record)) for name, record in named]
         return [node for node in found if node is not None]
 
     def remove(self, name: str) -> None:
@@ -118,7 +118,7 @@ class Nodes:
         """Lift the expired reservations; return the volumes, by text."""
         lifted = []
         for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms):
-            reserved = self._odd.read(f"reservation '{readable(row)}'", partial(_reservation, row))
+            reserved = self._odd.read(f"reservation '{readable_name(row)}'", partial(_parse_reservation, row))
             if reserved is not None:
                 holder, text = reserved
                 self._unreserve(text, holder)
@@ -152,7 +152,7 @@ class Nodes:
         return holders.type_of(self._redis, job)
 
 
-def _reservation(row: bytes) -> tuple[str, str]:
+def _parse_reservation(row: bytes) -> tuple[str, str]:
     """The holder of a reserved volume, and the volume's text."""
     why, token, text = row.decode().split(" ", 2)
     return f"{why} {token}", text
@@ -160,7 +160,7 @@ def _reservation(row: bytes) -> tuple[str, str]:
 
 def record_of(node: Node) -> bytes:
     """A named volume as stored in the registry."""
-    return codec.pack(
+    return codec.pack_value(
         {
             "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
             "children": list(node.children), "size": node.size, "read-only": node.read_only,
@@ -168,9 +168,9 @@ def record_of(node: Node) -> bytes:
     )  # fmt: skip
 
 
-def _node(name: str, record: bytes) -> Node:
-    fields = codec.unpack(record)
+def _unpack_node(name: str, record: bytes) -> Node:
+    fields = codec.unpack_value(record)
     return Node(
-        name, volumespec.parse(fields["volume"]), fields["options"], tuple(fields["children"]), fields["size"],
+        name, volumespec.parse_volume(fields["volume"]), fields["options"], tuple(fields["children"]), fields["size"],
         fields["read-only"],
     )  # fmt: skip

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from blockjobs.model.clock import parse
+from blockjobs.model.clock import parse_clock
 from blockjobs.model.ids import RunId
-from blockjobs.model.notices import shown
+from blockjobs.model.notices import public_url
 from blockjobs.registry import codec, keys
 from blockjobs.registry.clock import read_steady_ms
 from blockjobs.registry.connection import Client
@@ -81,7 +81,7 @@ class Notices:
         """Create a notice for each (outcome, URL), with the message; return the number of notices, 0 if repeated."""
         names = [keys.untold(), keys.notices(), keys.run_notices(run)]
         pairs = [word for pair in told for word in pair]
-        match self._scripts.call("notice_add", names, [run, codec.pack(dict(said)), *pairs]):
+        match self._scripts.call("notice_add", names, [run, codec.pack_value(dict(said)), *pairs]):
             case [b"announced", number]:
                 return int(number)
             case _:
@@ -91,7 +91,7 @@ class Notices:
         """Notices due for a try."""
         now = read_steady_ms(self._redis)
         rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
-        found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
+        found = [self._odd.read(f"notice {row!r}", partial(_parse_due_notice, row)) for row in rows]
         return [notice for notice in found if notice is not None]
 
     def take(self, run: RunId, number: int, taker: str, *, lease: float) -> TakenNotice | None:
@@ -101,7 +101,7 @@ class Notices:
             case [b"yours", tries, url, message]:
                 return self._odd.read(  # an unreadable notice is due again when its lease is over
                     f"notice {number} of run {run}",
-                    lambda: TakenNotice(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
+                    lambda: TakenNotice(run, number, taker, int(tries), url.decode(), codec.unpack_value(message)),
                 )
             case _:
                 return None
@@ -122,7 +122,9 @@ class Notices:
         names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
         told_of = taken.run.removeprefix(OF_NAMES)
         args = [f"{taken.number} {taken.run}", taken.number, told_of, taken.taker, state, round(seconds * 1000), why]
-        return bool(self._scripts.call("notice_done", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
+        return bool(
+            self._scripts.call("notice_done", names, [*args, public_url(taken.url), int(counts)])[0] == b"noted"
+        )
 
     def of(self, run: RunId) -> list[NoticeView]:
         """The notices of the end of a run, with their states."""
@@ -134,22 +136,24 @@ class Notices:
         pipe.get(keys.clock())
         *due, record_of_clock = pipe.execute()
 
-        jumps = parse(record_of_clock).jumps
+        jumps = parse_clock(record_of_clock).jumps
         at = [0 if score is None else round(score) + jumps for score in due]
-        found = [self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, at[n])) for n in range(count)]
+        found = [
+            self._odd.read(f"notice {n} of run {run}", partial(_notice_view, record, n, at[n])) for n in range(count)
+        ]
         return [notice for notice in found if notice is not None]
 
 
-def _due(row: bytes) -> tuple[RunId, int]:
+def _parse_due_notice(row: bytes) -> tuple[RunId, int]:
     number, run = row.decode().split(" ", 1)
     return RunId(run), int(number)
 
 
-def _notice(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
+def _notice_view(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
     def text(name: str) -> str:
         return record.get(f"{name}:{n}".encode(), b"").decode()
 
     return NoticeView(
-        n, text("outcome"), shown(text("url")), text("state"), int(text("tries") or 0), text("error"),
+        n, text("outcome"), public_url(text("url")), text("state"), int(text("tries") or 0), text("error"),
         int(text("at") or 0), due, text("about"),
     )  # fmt: skip

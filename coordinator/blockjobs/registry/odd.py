@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from blockjobs.model.errors import BadInput, Refused
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Odd:
     def read(self, name: str, decode: Callable[[], T]) -> T | None:
         """The result of ``decode``; None if decoding fails, and the record is named."""
         try:
-            value = demand(name, decode)
+            value = decode_or_raise(name, decode)
         except Unreadable as odd:
             self._note(odd)
             return None
@@ -66,13 +66,13 @@ class _Strict(Odd):
     """Leaves no record out: code that forgets, removes or waits for the last record needs every record."""
 
     def read(self, name: str, decode: Callable[[], T]) -> T | None:
-        return demand(name, decode)
+        return decode_or_raise(name, decode)
 
 
 STRICT: Final = _Strict()
 
 
-def demand(name: str, decode: Callable[[], T]) -> T:
+def decode_or_raise(name: str, decode: Callable[[], T]) -> T:
     """The result of ``decode``.
 
     Raises:
@@ -81,9 +81,9 @@ def demand(name: str, decode: Callable[[], T]) -> T:
     try:
         return decode()
     except FAULTS as error:
-        raise Unreadable(name, _why(error)) from error
+        raise Unreadable(name, _fault_text(error)) from error
 
 
-def _why(error: Exception) -> str:
+def _fault_text(error: Exception) -> str:
     text = f"there is no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    return printable(text)[:300]
+    return printable_text(text)[:300]

@@ -9,7 +9,7 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
 
 
-def unknown(client: Client, host: Host, txns: Iterable[str]) -> list[TxnId]:
+def unknown_transactions(client: Client, host: Host, txns: Iterable[str]) -> list[TxnId]:
     """The transactions unknown to this registry: no record, no members on the host, no abandoned files of the host."""
     each = [TxnId(txn) for txn in txns]
     pipe = client.pipeline(transaction=False)

@@ -29,12 +29,12 @@ class Questions:
 
     def put(self, host: Host, question: str, what: Mapping[str, Any], seconds: float) -> None:
         """Store the content of a question to a host, for ``seconds`` seconds."""
-        self._redis.set(keys.asked(host, question), codec.pack(dict(what)), px=round(seconds * 1000))
+        self._redis.set(keys.asked(host, question), codec.pack_value(dict(what)), px=round(seconds * 1000))
 
     def take(self, host: Host, question: str) -> dict[str, Any] | None:
         """Take the content of a question; None: the question has expired, or was taken already."""
         packed = self._redis.getdel(keys.asked(host, question))
-        found: dict[str, Any] | None = codec.unpack(packed) if packed else None
+        found: dict[str, Any] | None = codec.unpack_value(packed) if packed else None
         return found
 
     def permit(self, host: Host, question: str, seconds: float) -> None:
@@ -47,7 +47,7 @@ class Questions:
 
     def answer(self, host: Host, question: str, value: Any) -> None:
         pipe = self._redis.pipeline(transaction=True)  # both or none: without an expiry the list would stay forever
-        pipe.lpush(keys.reply(host, question), codec.pack(value))
+        pipe.lpush(keys.reply(host, question), codec.pack_value(value))
         pipe.expire(keys.reply(host, question), KEEP)
         pipe.execute()
 
@@ -61,6 +61,6 @@ class Questions:
             left = max(give_up - time.monotonic(), 0.001)
             found = self._redis.blpop([keys.reply(host, question)], timeout=min(left, BLOCK))
             if found:
-                return codec.unpack(found[1])
+                return codec.unpack_value(found[1])
             if left <= BLOCK:
                 return None

@@ -12,7 +12,7 @@ from blockjobs.model import errors
 from blockjobs.model.ids import RunId
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import Each, plainly
+from blockjobs.registry.each import Each, call_unguarded
 from blockjobs.registry.verbs import Verbs
 from blockjobs.registry.views import Views
 
@@ -33,7 +33,7 @@ class Retention:
     def __init__(self, client: Client, verbs: Verbs, views: Views) -> None:
         self._redis, self._verbs, self._views = client, verbs, views
 
-    def forget(self, now_ms: int, *, keep_ms: int = KEEP_RUNS, each: Each = plainly) -> Forgotten:
+    def forget(self, now_ms: int, *, keep_ms: int = KEEP_RUNS, each: Each = call_unguarded) -> Forgotten:
         """Forget finished runs published longer ago than ``keep_ms``, a slice of the jobs per call.
 
         Jobs are dismissed first, to free the ids and write the events; the next call finishes an interrupted call.  A

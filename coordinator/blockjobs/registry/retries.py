@@ -12,7 +12,7 @@ from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.policies import Policy, next_try, retry_after, transaction_name
 from blockjobs.registry import codec, history, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import Each, plainly, readable
+from blockjobs.registry.each import Each, call_unguarded, readable_name
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.views import JobPlace, Views
 
@@ -43,14 +43,23 @@ class Retries:
                 keys.wake(host, job.id),
             ]  # fmt: skip
             for each in (view.txn, txn):
-                names += [keys.txn(each), keys.share(host, each), keys.members(host, each), keys.order(each)]
-            args = [view.run, job.id, host, view.txn, txn, codec.pack(spec.to_dict()), history.pack(spec), 1000 * wait]
+                names += [keys.txn(each), keys.tally(host, each), keys.members(host, each), keys.order(each)]
+            args = [
+                view.run,
+                job.id,
+                host,
+                view.txn,
+                txn,
+                codec.pack_value(spec.to_dict()),
+                history.pack_history_entry(spec),
+                1000 * wait,
+            ]
             if self._scripts.call("retry", names, args, start=view.start)[0] != b"taken":
                 return
 
-    def begin(self, now: int, each: Each = plainly) -> list[TxnId]:
+    def begin(self, now: int, each: Each = call_unguarded) -> list[TxnId]:
         """Begin the retries due by the steady clock (milliseconds); return their transactions."""
-        rows = [readable(row) for row in self._redis.zrangebyscore(keys.retries(), "-inf", now)]
+        rows = [readable_name(row) for row in self._redis.zrangebyscore(keys.retries(), "-inf", now)]
         return [
             TxnId(row) for row in rows if each(f"transaction {row}: its next try", partial(self._begin, TxnId(row)))
         ]

@@ -65,18 +65,18 @@ _KEYS: Final = {
 
 
 @cache
-def source(name: str) -> str:
+def script_source(name: str) -> str:
     """The whole text of a script, as sent to Redis."""
-    return assemble((_LUA / f"{name}.lua").read_text(), _SAME_START if name in OF_A_START else "")
+    return assemble_script((_LUA / f"{name}.lua").read_text(), _SAME_START if name in OF_A_START else "")
 
 
-def assemble(text: str, guard: str = "") -> str:
+def assemble_script(text: str, guard: str = "") -> str:
     """A script's text behind the flags, the tables, the shared functions and the guard."""
     flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis expects the flags first
     tables = (
-        _sets("MOVES", MOVES),
-        _sets("ACCEPTS", ACCEPTS),
-        _table("BY_WORKERS", {kind: _fields(list_needs(kind)) for kind in sorted(EVENTS_BY_WORKERS)}),
+        _lua_sets("MOVES", MOVES),
+        _lua_sets("ACCEPTS", ACCEPTS),
+        _lua_table("BY_WORKERS", {kind: _lua_flags(list_needs(kind)) for kind in sorted(EVENTS_BY_WORKERS)}),
         *(f'local {name} = "{key}"' for name, key in _KEYS.items()),
         f"local UNWATCHED = {UNWATCHED}",
     )
@@ -85,15 +85,15 @@ def assemble(text: str, guard: str = "") -> str:
     )
 
 
-def _sets(name: str, sets: Mapping[Any, frozenset[Any]]) -> str:
-    return _table(name, {key: _fields(dict.fromkeys(sorted(values), True)) for key, values in sets.items()})
+def _lua_sets(name: str, sets: Mapping[Any, frozenset[Any]]) -> str:
+    return _lua_table(name, {key: _lua_flags(dict.fromkeys(sorted(values), True)) for key, values in sets.items()})
 
 
-def _fields(flags: Mapping[Any, bool]) -> str:
+def _lua_flags(flags: Mapping[Any, bool]) -> str:
     return "{" + ",".join(f'["{name}"]={str(flag).lower()}' for name, flag in flags.items()) + "}"
 
 
-def _table(name: str, rows: Mapping[Any, str]) -> str:
+def _lua_table(name: str, rows: Mapping[Any, str]) -> str:
     return f"local {name} = {{{','.join(f'[{chr(34)}{key}{chr(34)}]={row}' for key, row in rows.items())}}}"
 
 
@@ -117,7 +117,7 @@ class Scripts:
             Restarted: Redis was restarted since then, and the script did nothing.
         """
         if name not in self._scripts:
-            self._scripts[name] = self._client.register_script(source(name))
+            self._scripts[name] = self._client.register_script(script_source(name))
         own = [start] if name in OF_A_START else []
         reply: list[Any] = self._scripts[name](keys=list(keys), args=[*args, *own])
         if own and reply[0] == b"restarted":

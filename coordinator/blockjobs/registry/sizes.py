@@ -10,7 +10,7 @@ from typing import Final
 
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.room import series
+from blockjobs.model.room import backup_series
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
 
@@ -19,7 +19,7 @@ KEPT: Final = 90 * 86_400_000  # milliseconds
 
 def last_sizes(client: Client, host: Host, specs: Iterable[JobSpec]) -> dict[JobId, int]:
     """Bytes taken up by the last committed backup of each job's series; jobs without a backup are left out."""
-    named = [(spec.id, name) for spec in specs if (name := series(spec))]
+    named = [(spec.id, name) for spec in specs if (name := backup_series(spec))]
     if not named:
         return {}
     found = client.hmget(keys.sizes(host), [name for _, name in named])

@@ -23,7 +23,7 @@ from blockjobs.model.policies import RunFields, transaction_name
 from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.registry import codec, history, holders, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import Each, plainly, readable
+from blockjobs.registry.each import Each, call_unguarded, readable_name
 from blockjobs.registry.limits import Limits
 from blockjobs.registry.names import names_about
 from blockjobs.registry.scripts import Scripts
@@ -56,7 +56,7 @@ class Submit:
         self._check_line(plan)
         owner = uuid.uuid4().hex
         try:
-            for batch in batches(specs):
+            for batch in split_batches(specs):
                 self.stage(plan, batch, owner)
             for name, store in plan.fields.stores.items():  # before the first copy that the store limits
                 self._limits.set_store(name, path=store.path, jobs=store.jobs, speed=store.speed, by=f"run {plan.run}")
@@ -95,18 +95,18 @@ class Submit:
         if plan.fields.on_overlap in ("refuse", "skip"):
             line = self._redis.hget(keys.lines(), plan.name)
             if line:
-                raise _overlap(plan.name, plan.fields, line.decode().split(" ")[0])
+                raise _overlap_error(plan.name, plan.fields, line.decode().split(" ")[0])
 
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
         """Stage some jobs of a run; ``owner`` is unique to this submit and the same in every batch."""
-        args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
+        args: list[Any] = [plan.run, codec.pack_value(_run_fields(plan)), owner]
         policies = plan.fields.policies
         for spec in specs:
             name = transaction_name(spec.run, spec.transaction, policies)
             args += [
-                spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
+                spec.id, spec.host, spec.transaction, codec.pack_value(spec.to_dict()), spec.type, spec.speed,
                 int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
-                name, history.pack(spec), spec.store, policies[name].retry if name in policies else 0,
+                name, history.pack_history_entry(spec), spec.store, policies[name].retry if name in policies else 0,
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -135,13 +135,13 @@ class Submit:
             case [b"incomplete", staged]:
                 raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
             case [b"going", run]:
-                raise _overlap(name, fields, run.decode())
+                raise _overlap_error(name, fields, run.decode())
             case _:
                 pass
 
     def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]], owner: str = "") -> None:
         """Remove the jobs staged by ``owner``; "": by any owner."""
-        for batch in batches(places):
+        for batch in split_batches(places):
             self._scripts.call("unstage", self._keys(run_id, batch), [run_id, owner, *(job for _, job, _ in batch)])
 
     def launch(self, run_id: RunId) -> None:
@@ -152,16 +152,16 @@ class Submit:
         names = [keys.run(run_id), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
         places = self._places(run_id)
         last = {txn: job for _, job, txn in places}
-        for batch in batches(places):
+        for batch in split_batches(places):
             jobs = [keys.job(host, job) for host, job, _ in batch]
             words = [word for _, job, txn in batch for word in (job, txn, int(last[txn] == job))]
             self._scripts.call("launch", names + jobs, words)
         self._redis.zrem(keys.launches(), run_id)
 
-    def advance(self, each: Each = plainly) -> list[RunId]:
+    def advance(self, each: Each = call_unguarded) -> list[RunId]:
         """Launch the runs at the head of their line: earlier runs of the name are over."""
         lines = self._redis.hgetall(keys.lines())
-        found = [each(f"line {readable(name)}", partial(self._advance, name, lines[name])) for name in lines]
+        found = [each(f"line {readable_name(name)}", partial(self._advance, name, lines[name])) for name in lines]
         return [run for run in found if run]
 
     def _advance(self, name: bytes, line: bytes) -> RunId | None:
@@ -173,13 +173,13 @@ class Submit:
         self.launch(run)
         return run
 
-    def recover(self, now_ms: int, each: Each = plainly) -> None:
+    def recover(self, now_ms: int, each: Each = call_unguarded) -> None:
         """Finish the work of dead clients: launch published runs, remove runs only staged."""
         self.advance(each)
         for row in self._redis.zrange(keys.launches(), 0, -1):
-            each(f"run {readable(row)}: its launch", partial(self._launch, row))
+            each(f"run {readable_name(row)}: its launch", partial(self._launch, row))
         for row in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
-            each(f"run {readable(row)}: what was staged of it", partial(self._remove_staged, row))
+            each(f"run {readable_name(row)}: what was staged of it", partial(self._remove_staged, row))
 
     def _launch(self, row: bytes) -> None:
         self.launch(RunId(row.decode()))
@@ -197,22 +197,22 @@ class Submit:
         names = [keys.run(run_id), keys.run_jobs(run_id), keys.staged(), keys.ids(), keys.texts()]
         for host, job, txn in places:
             names += [
-                keys.job(host, job), keys.holds(host, job), keys.share(host, txn), keys.members(host, txn),
+                keys.job(host, job), keys.holds(host, job), keys.tally(host, txn), keys.members(host, txn),
                 keys.txn(txn), keys.order(txn),
             ]  # fmt: skip
         return names
 
 
-def _fields(plan: RunPlan) -> dict[str, Any]:
-    more = {"retries": plan.retries, "layered": any(map(history.layers, plan.jobs))}
+def _run_fields(plan: RunPlan) -> dict[str, Any]:
+    more = {"retries": plan.retries, "layered": any(map(history.target_layers, plan.jobs))}
     return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict(), **more}
 
 
-def _overlap(name: str, fields: RunFields, going: str) -> errors.RunGoing:
+def _overlap_error(name: str, fields: RunFields, going: str) -> errors.RunGoing:
     kind = errors.RunSkipped if fields.on_overlap == "skip" else errors.RunGoing
     return kind(name, going)
 
 
-def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
+def split_batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId
-from blockjobs.model.policies import RunFields, replaced_text, span
+from blockjobs.model.policies import RunFields, replaced_text, span_text
 from blockjobs.model.states import Status
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import Each, plainly, readable
+from blockjobs.registry.each import Each, call_unguarded, readable_name
 from blockjobs.registry.events import Event
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 from blockjobs.registry.views import JobPlace, Views
 
 AT_ONCE: Final = 100  # jobs handled in one call
@@ -56,12 +56,12 @@ class Timeouts:
 
     # --- deadlines --------------------------------------------------------------------------------------
 
-    def late(self, now: int, each: Each = plainly) -> list[tuple[RunId, str]]:
+    def late(self, now: int, each: Each = call_unguarded) -> list[tuple[RunId, str]]:
         """Call off the runs replaced in line, and the runs past their deadline by the steady clock (milliseconds).
 
         Returns the runs, with reasons.
         """
-        rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
+        rows = [readable_name(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
         found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
         return [(run, why) for run, why in found if why]
 
@@ -74,7 +74,7 @@ class Timeouts:
         if replaced:
             why = replaced_text(replaced.decode())
         else:
-            why = f"deadline of {span(RunFields.from_dict(codec.unpack(fields)).deadline)} passed"
+            why = f"deadline of {span_text(RunFields.from_dict(codec.unpack_value(fields)).deadline)} passed"
         return why if self.call_off_run(run, why) else ""
 
     def call_off_run(self, run: RunId, why: str) -> int:
@@ -97,19 +97,19 @@ class Timeouts:
     def stopped(self, event: Event) -> None:
         """Set the timer of a job stopped by an error, if its run has a hold timeout."""
         fields = self._redis.hget(keys.run(RunId(event.run)), "fields")
-        seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+        seconds = RunFields.from_dict(codec.unpack_value(fields)).hold_timeout if fields else 0
         since = self._redis.hget(keys.job(Host(event.host), JobId(event.id)), "stopped-at") if seconds else None
         if since is not None:  # otherwise resumed, or the end was seen at the same time
             self._redis.zadd(keys.stopped(), {event.id: int(since) + 1000 * seconds})
 
-    def waited(self, now: int, each: Each = plainly) -> list[str]:
+    def waited(self, now: int, each: Each = call_unguarded) -> list[str]:
         """Give up the jobs not resumed in time by the steady clock (milliseconds); return their ids.
 
         A job with a further hold is left alone: a person is at work on the job.
         """
         given_up = []
         for row in self._redis.zrangebyscore(keys.stopped(), "-inf", now, start=0, num=AT_ONCE):
-            job = readable(row)
+            job = readable_name(row)
             ended = each(f"job {job}: its hold timeout", partial(self._give_up, job, now))
             given_up += [job] * bool(ended and ended.jobs)
             if ended is None or ended.held:  # later, to let the jobs behind this job have a turn
@@ -124,9 +124,9 @@ class Timeouts:
             at = self._views.place(job)
             text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])
             fields = self._redis.hget(keys.run(self._views.job(job).run), "fields")
-            seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+            seconds = RunFields.from_dict(codec.unpack_value(fields)).hold_timeout if fields else 0
             if text and seconds:
-                why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
+                why = f"{text.decode()}; nobody resumed it for {span_text(seconds)}"
                 return self._call_off([at], why, errno=int(errno or 0), stopped_before=now - seconds * 1000)
         return CalledOff()
 
@@ -134,8 +134,8 @@ class Timeouts:
         self, places: Iterable[JobPlace], why: str, *, errno: int = 0, stopped_before: int | None = None
     ) -> CalledOff:
         done, held = 0, 0
-        for batch in batches(list(places)):
-            names = [keys.events(), keys.due(), keys.due_wake(), *_keys(batch)]
+        for batch in split_batches(list(places)):
+            names = [keys.events(), keys.due(), keys.due_wake(), *_keys_of_jobs(batch)]
             words = [word for at in batch for word in (at.job, at.transaction)]
             args = [why, errno, "" if stopped_before is None else stopped_before, *words]
             _, n, also = self._scripts.call("call_off", names, args)
@@ -143,10 +143,10 @@ class Timeouts:
         return CalledOff(done, held)
 
 
-def _keys(batch: Sequence[JobPlace]) -> list[str]:
+def _keys_of_jobs(batch: Sequence[JobPlace]) -> list[str]:
     return [
         key for at in batch for key in (
-            keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+            keys.job(at.host, at.job), keys.tally(at.host, at.transaction), keys.wake(at.host, at.job),
             keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host), keys.holds(at.host, at.job),
         )
     ]  # fmt: skip

@@ -8,12 +8,12 @@ from typing import Final
 
 import redis
 
-from blockjobs.model.barriers import BarrierView, Decision, HostTally, before
+from blockjobs.model.barriers import BarrierView, Decision, HostTally, preceding_steps
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client, is_absence
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 
 DUE_PAGE: Final = 200
 
@@ -61,7 +61,7 @@ class Transactions:
 
     def remind_of(self, txns: Sequence[TxnId]) -> None:
         """Make these transactions due now."""
-        for page in batches(txns):
+        for page in split_batches(txns):
             self._scripts.call("remind", [keys.due(), keys.due_wake()], page)
 
     def view(self, txn: TxnId, start: str = "") -> BarrierView | None:
@@ -76,7 +76,7 @@ class Transactions:
         hosts = [Host(name[5:]) for name in record if name.startswith("host:")]
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
-            pipe.hgetall(keys.share(host, txn))
+            pipe.hgetall(keys.tally(host, txn))
         pipe.hget(keys.run(RunId(record["run"])), "queued")
         *rows, queued = pipe.execute()
         shares = [HostTally.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
@@ -99,14 +99,14 @@ class Transactions:
 
     def start(self, view: BarrierView, host: Host) -> None:
         instants = view.cut or ("", "")
-        for batch in batches(self.members(host, view.txn)):
-            names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
+        for batch in split_batches(self.members(host, view.txn)):
+            names = [keys.tally(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
             names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
             self._scripts.call("start", names, [view.txn, *instants, view.crash, *batch], start=view.start)
 
     def pend(self, view: BarrierView, host: Host) -> None:
-        for batch in batches(self.members(host, view.txn)):
-            names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
+        for batch in split_batches(self.members(host, view.txn)):
+            names = [keys.tally(host, view.txn), keys.events(), keys.txn(view.txn)]
             jobs = [keys.job(host, job) for job in batch]
             self._scripts.call("pend", names + jobs, [view.txn, *batch], start=view.start)
 
@@ -117,19 +117,19 @@ class Transactions:
         return int(more[1]) if verdict == b"decided" else 0
 
     def stop(self, view: BarrierView, host: Host) -> None:
-        for batch in batches(self.members(host, view.txn)):
-            names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
+        for batch in split_batches(self.members(host, view.txn)):
+            names = [keys.tally(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
             names += [key for job in batch for key in (keys.job(host, job), keys.wake(host, job))]
             self._scripts.call("stop", names, [view.txn, *batch], start=view.start)
 
     def fail(self, view: BarrierView, host: Host, step: str, errno: int, text: str) -> None:
         """Give up a host that owes ``step``: the members that owe the step fail with ``text``."""
-        for batch in batches(self.members(host, view.txn)):
+        for batch in split_batches(self.members(host, view.txn)):
             names = [
-                keys.share(host, view.txn), keys.events(), keys.due(), keys.due_wake(), keys.txn(view.txn),
+                keys.tally(host, view.txn), keys.events(), keys.due(), keys.due_wake(), keys.txn(view.txn),
                 *(keys.job(host, job) for job in batch),
             ]  # fmt: skip
-            args = [view.txn, step, before(step), errno, text, *batch]
+            args = [view.txn, step, preceding_steps(step), errno, text, *batch]
             self._scripts.call("fail", names, args, start=view.start)
 
     def abandon(self, host: Host) -> int:
@@ -139,9 +139,9 @@ class Transactions:
         ended = 0
         for row in self._redis.zrange(keys.unfinished(), 0, -1):
             txn = TxnId(row.decode())
-            for batch in batches(self.members(host, txn)):
+            for batch in split_batches(self.members(host, txn)):
                 names = [
-                    keys.share(host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(host), keys.txn(txn),
+                    keys.tally(host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(host), keys.txn(txn),
                     keys.attempts(host), keys.fences(host), keys.ready(host), keys.rung(host),
                     keys.abandoned(host),
                 ]  # fmt: skip
@@ -155,14 +155,14 @@ class Transactions:
         whole = len(hosts) == len(view.shares)
         first = view.cursor if whole and view.cursor >= 0 else len(rows)
         newest = [(Host(h), JobId(j), n) for n, (h, j) in reversed(list(enumerate(rows))) if n < first and h in hosts]
-        for batch in batches(newest):
+        for batch in split_batches(newest):
             names = [
                 keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn),
                 keys.targets(view.run), keys.prunes(), keys.untold(), keys.lines(),
             ]  # fmt: skip
             for host, job, _ in batch:
                 names += [
-                    keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),
+                    keys.job(host, job), keys.tally(host, view.txn), keys.holds(host, job), keys.wake(host, job),
                 ]  # fmt: skip
             cursor = batch[-1][2] if whole else -1
             args = [view.run, view.txn, cursor, *(job for _, job, _ in batch)]
@@ -175,7 +175,7 @@ class Transactions:
         """
         forget: Sequence[str] = ()
         if finished and view is not None:
-            parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
+            parts = [(keys.tally(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
             forget = [keys.order(due.txn), *(key for pair in parts for key in pair)]
         self._scripts.call(
             "close",

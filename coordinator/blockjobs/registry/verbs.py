@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 from blockjobs.model import errors
-from blockjobs.model.numbers import milliseconds_of, whole
+from blockjobs.model.numbers import milliseconds_of, whole_number
 from blockjobs.model.states import Status, Verb
 from blockjobs.registry import keys
 from blockjobs.registry.clock import read_jumps
 from blockjobs.registry.connection import Client
-from blockjobs.registry.each import readable
+from blockjobs.registry.each import readable_name
 from blockjobs.registry.odd import Odd, Unreadable
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.views import JobPlace, Views
@@ -44,7 +44,7 @@ class Verbs:
 
         ``seconds``: the time to the end of the hold, even of a hold set earlier by a different user (0: no end).
         """
-        args = [job_id, reason, cause, _operation(), owner, milliseconds_of(seconds, f"pause of '{job_id}'")]
+        args = [job_id, reason, cause, _new_operation_id(), owner, milliseconds_of(seconds, f"pause of '{job_id}'")]
         reply = self._call(
             "pause", job_id,
             lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()],
@@ -56,7 +56,7 @@ class Verbs:
 
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
         """Lift a hold; return the current status."""
-        args = [job_id, reason, _operation()]
+        args = [job_id, reason, _new_operation_id()]
         reply = self._call(
             "resume", job_id, lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()],
             lambda _: args,
@@ -73,8 +73,8 @@ class Verbs:
         """The terms; with ``jumps`` 0 the ends are by the steady clock."""
         found: dict[tuple[str, str], HoldTerms] = {}
         for row, record in self._redis.hgetall(keys.terms()).items():
-            job, _, reason = readable(row).partition(" ")
-            terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_terms, record, jumps))
+            job, _, reason = readable_name(row).partition(" ")
+            terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_parse_hold_terms, record, jumps))
             found |= {} if terms is None else {(job, reason): terms}
         return found
 
@@ -111,11 +111,11 @@ class Verbs:
 
         Without force, a ready job finishes with a consistent copy and ends as COMPLETED; any other job is cancelled.
         """
-        operation = _operation()
+        operation = _new_operation_id()
         reply = self._call(
             "cancel", job_id,
             lambda at: [
-                keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+                keys.job(at.host, at.job), keys.tally(at.host, at.transaction), keys.wake(at.host, at.job),
                 keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
                 keys.due_wake(), keys.holds(at.host, at.job),
             ],
@@ -128,7 +128,7 @@ class Verbs:
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
         if not (isinstance(speed, int) and speed < 0):  # QEMU's text for a negative speed comes after the other checks
-            whole(speed, f"speed of '{job_id}'")
+            whole_number(speed, f"speed of '{job_id}'")
         reply = self._call("set_speed", job_id, self._woken, lambda _: [job_id, speed])
         if reply[0] == b"negative":
             raise errors.Refused("Parameter 'speed' expects a non-negative value")
@@ -138,7 +138,7 @@ class Verbs:
 
     def finalize(self, job_id: str) -> None:
         """Let a pending transaction proceed to its decision."""
-        operation = _operation()
+        operation = _new_operation_id()
         reply = self._call(
             "finalize", job_id,
             lambda at: [
@@ -198,11 +198,11 @@ class Verbs:
         return errors.NoSuchJob(job_id)
 
 
-def _terms(record: bytes, jumps: int) -> HoldTerms:
+def _parse_hold_terms(record: bytes, jumps: int) -> HoldTerms:
     since, until, owner = record.decode().split(" ", 2)
     return HoldTerms(int(since), int(until) and int(until) + jumps, owner)
 
 
-def _operation() -> str:
+def _new_operation_id() -> str:
     """A name for one call of a verb: a call sent twice by the client takes effect once."""
     return uuid.uuid4().hex

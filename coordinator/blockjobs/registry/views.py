@@ -9,17 +9,26 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from blockjobs.model.clock import parse
+from blockjobs.model.clock import parse_clock
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.policies import ALONE, Count, RunFields, RunOutcome, Verdict, outcome_of, transaction_name, verdict
+from blockjobs.model.policies import (
+    ALONE,
+    Count,
+    RunFields,
+    RunOutcome,
+    Verdict,
+    outcome_of,
+    run_verdict,
+    transaction_name,
+)
 from blockjobs.model.states import Status
 from blockjobs.registry import codec, keys
-from blockjobs.registry.connection import Client, milliseconds
-from blockjobs.registry.each import readable
-from blockjobs.registry.odd import STRICT, Odd, demand
+from blockjobs.registry.connection import Client, redis_milliseconds
+from blockjobs.registry.each import readable_name
+from blockjobs.registry.odd import STRICT, Odd, decode_or_raise
 
 PAGE: Final = 500  # records read in one round trip
 
@@ -237,7 +246,7 @@ class Views:
         found = self._redis.hget(keys.ids(), job_id)
         if found is None or not self._visible(job_id):
             raise NoSuchJob(job_id)
-        return demand(f"place of job {job_id}", lambda: place_of(JobId(job_id), found))
+        return decode_or_raise(f"place of job {job_id}", lambda: job_place(JobId(job_id), found))
 
     def published(self, job_id: str) -> tuple[JobPlace, Status, int]:
         """The place of a job, its status and return value, without reading the rest of the record.
@@ -249,7 +258,7 @@ class Views:
         status, ret = self._redis.hmget(keys.job(place.host, place.job), "status", "ret")
         if status in (None, b"undefined"):
             raise NoSuchJob(job_id)
-        return demand(f"job {job_id}", lambda: (place, Status(_text(status)), int(ret or 0)))
+        return decode_or_raise(f"job {job_id}", lambda: (place, Status(_decode_text(status)), int(ret or 0)))
 
     def job(self, job_id: str) -> JobView:
         """The view of a job.  Raises NoSuchJob: unknown, dismissed, or staged and not published."""
@@ -267,24 +276,24 @@ class Views:
         return self._jobs(places, self.odd)
 
     def _jobs(self, places: Iterable[JobPlace], odd: Odd) -> Iterator[JobView]:
-        for page in _pages(place for place in places if self._visible(place.job)):
+        for page in _split_pages(place for place in places if self._visible(place.job)):
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             for place in page:
                 pipe.hgetall(keys.job(place.host, place.job))
                 pipe.hgetall(keys.holds(place.host, place.job))
             time, *rows = pipe.execute()
-            now = milliseconds(time)
+            now = redis_milliseconds(time)
             for place, record, holds in zip(page, rows[::2], rows[1::2], strict=True):
                 if record and record.get(b"status") != b"undefined":
-                    job = odd.read(f"job {place.job}", partial(_job, place, record, holds, now))
+                    job = odd.read(f"job {place.job}", partial(_job_view, place, record, holds, now))
                     if job is not None:
                         yield job
 
     def places(self, run_id: RunId, most: int = 0) -> list[JobPlace]:
         """The jobs of a run, in the order of the file.  ``most``: only the first ``most`` jobs, 0: all."""
         rows = self._redis.lrange(keys.run_jobs(run_id), 0, most - 1)
-        found = (self.odd.read(f"a job of run {run_id}, {row!r},", partial(_row, row)) for row in rows)
+        found = (self.odd.read(f"a job of run {run_id}, {row!r},", partial(_parse_job_place, row)) for row in rows)
         return [place for place in found if place is not None]
 
     def all(self) -> list[JobPlace]:
@@ -306,7 +315,7 @@ class Views:
         """
         fields = ("ended", "failed", "cancelled")
         ended, *bad = self._redis.hmget(keys.run(self.run_id(run_id)), fields)
-        return demand(f"run {run_id}", lambda: not any(int(number or 0) for number in bad)) if ended else None
+        return decode_or_raise(f"run {run_id}", lambda: not any(int(number or 0) for number in bad)) if ended else None
 
     def replaced(self, run_ids: Iterable[RunId]) -> dict[RunId, str]:
         """The runs replaced in line, with the later run by replaced run, without reading the rest of the records."""
@@ -314,24 +323,24 @@ class Views:
         pipe = self._redis.pipeline(transaction=False)
         for run in names:
             pipe.hget(keys.run(run), "replaced")
-        return {run: _text(by) for run, by in zip(names, pipe.execute(), strict=True) if by}
+        return {run: _decode_text(by) for run, by in zip(names, pipe.execute(), strict=True) if by}
 
     def run(self, run_id: str) -> RunView:
         """The view of a run.  Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))
         if not record or record.get(b"state") != b"published" or not self._visible(run_id):
             raise NoSuchRun(run_id)
-        return demand(f"run {run_id}", lambda: _run(RunId(run_id), record))
+        return decode_or_raise(f"run {run_id}", lambda: _run_view(RunId(run_id), record))
 
     def runs_of(self, run_ids: Iterable[RunId], odd: Odd | None = None) -> list[RunView]:
         """The runs of these ids, without unreadable runs, in the order given."""
         read, views = (odd or self.odd).read, []
-        for page in _pages(run_ids):
+        for page in _split_pages(run_ids):
             pipe = self._redis.pipeline(transaction=False)
             for run_id in page:
                 pipe.hgetall(keys.run(run_id))
             found = zip(page, pipe.execute(), strict=True)
-            views += [read(f"run {run}", partial(_run, run, record)) for run, record in found if record]
+            views += [read(f"run {run}", partial(_run_view, run, record)) for run, record in found if record]
         return [view for view in views if view is not None]
 
     def verdict(self, run_id: str) -> Verdict:
@@ -349,11 +358,11 @@ class Views:
         counts = {
             name: Count(names[name], bad.get(name, 0), skipped[name], lost.get(name, 0)) for name in policies
         }  # fmt: skip
-        return verdict(counts, policies)
+        return run_verdict(counts, policies)
 
     def runs(self, *, limit: int = 0, odd: Odd | None = None) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
-        found = (RunId(_text(run)) for run in self._redis.zrevrange(keys.runs(), 0, -1))
+        found = (RunId(_decode_text(run)) for run in self._redis.zrevrange(keys.runs(), 0, -1))
         return self.runs_of([run for run in found if self._visible(run)][: limit or None], odd)
 
     def transaction(self, txn_id: TxnId) -> TxnView | None:
@@ -361,115 +370,161 @@ class Views:
         record = self._redis.hgetall(keys.txn(txn_id))
         if not record:
             return None
-        hosts = [Host(_text(name)[5:]) for name in record if name.startswith(b"host:")]
+        hosts = [Host(_decode_text(name)[5:]) for name in record if name.startswith(b"host:")]
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
-            pipe.hgetall(keys.share(host, txn_id))
+            pipe.hgetall(keys.tally(host, txn_id))
         pipe.get(keys.clock())
         *rows, clock = pipe.execute()
         shares = dict(zip(hosts, rows, strict=True))
-        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares, parse(clock).jumps))
+        return self.odd.read(
+            f"transaction {txn_id}", lambda: _transaction_view(txn_id, record, shares, parse_clock(clock).jumps)
+        )
 
     def unfinished(self) -> list[TxnId]:
         """Transactions with members to conclude, oldest first."""
-        found = (TxnId(_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1))
+        found = (TxnId(_decode_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1))
         return [txn for txn in found if self._visible(txn)]
 
 
-def place_of(job: JobId, record: bytes) -> JobPlace:
+def job_place(job: JobId, record: bytes) -> JobPlace:
     """The place of a job from its record in ``ids``."""
-    host, txn = _text(record).split(" ")
+    host, txn = _decode_text(record).split(" ")
     return JobPlace(Host(host), job, TxnId(txn))
 
 
 def readable_place(odd: Odd, job: bytes, record: bytes) -> JobPlace | None:
     """The place of a job among many; None for an unreadable record."""
-    name = readable(job)
-    return odd.read(f"place of job {name}", lambda: place_of(JobId(_text(job)), record))
+    name = readable_name(job)
+    return odd.read(f"place of job {name}", lambda: job_place(JobId(_decode_text(job)), record))
 
 
-def _row(row: bytes) -> JobPlace:
-    host, job, txn = _text(row).split(" ")
+def _parse_job_place(row: bytes) -> JobPlace:
+    host, job, txn = _decode_text(row).split(" ")
     return JobPlace(Host(host), JobId(job), TxnId(txn))
 
 
-def _txn(
+def _transaction_view(
     txn_id: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]], jumps: int
 ) -> TxnView:
     return TxnView(
-        txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
-        int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
-        _text(record.get(b"why", b"")),
+        txn_id,
+        RunId(_decode_text(record[b"run"])),
+        int(record.get(b"jobs", 0)),
+        _decode_text(record.get(b"barrier", b"open")),
+        int(record.get(b"since", 0)),
+        _decode_text(record.get(b"decision", b"")),
+        int(record.get(b"number", 0)),
+        _decode_text(record.get(b"why", b"")),
         {
-            host: {_text(name): int(n) for name, n in owed.items() if not name.startswith(b"cut-")}
+            host: {_decode_text(name): int(n) for name, n in owed.items() if not name.startswith(b"cut-")}
             for host, owed in shares.items()
         },
         (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
-        _text(record.get(b"doubt", b"")),
-        int(record[b"begins"]) + jumps if b"begins" in record else 0, int(record.get(b"retry", 0)),
-    )  # fmt: skip
+        _decode_text(record.get(b"doubt", b"")),
+        int(record[b"begins"]) + jumps if b"begins" in record else 0,
+        int(record.get(b"retry", 0)),
+    )
 
 
-def _job(place: JobPlace, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
+def _job_view(place: JobPlace, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
     def number(name: bytes) -> int:
         return int(r.get(name, b"0") or b"0")
 
-    spec = JobSpec.from_dict(codec.unpack(r[b"spec"]))
+    spec = JobSpec.from_dict(codec.unpack_value(r[b"spec"]))
     return JobView(
-        id=place.job, host=place.host, transaction=place.transaction, run=spec.run,
-        status=Status(_text(r[b"status"])), type=_text(r[b"type"]), spec=spec,
-        offset=number(b"offset"), len=number(b"len"), speed=number(b"speed"), busy=r[b"busy"] == b"1",
-        holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
-        ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
-        claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
-        limit=number(b"limit"), full=bool(r.get(b"full")),
-        warnings=tuple(_text(r.get(b"warnings", b"")).splitlines()),
-        unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
-        resolved=_text(r.get(b"resolved", b"")), published_as=_text(r.get(b"published-as", b"")),
-        tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")), died=_text(r.get(b"died", b"")),
-        diverging=_rates(r.get(b"diverging", b"")), hangs=_hangs(r.get(b"hangs", b"")),
-        created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
-        bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
-        result=codec.unpack(r[b"result"]) if r.get(b"result") else {},
-        cut=Cut.from_dict(codec.unpack(r[b"cut"])) if r.get(b"cut") else None,
-    )  # fmt: skip
+        id=place.job,
+        host=place.host,
+        transaction=place.transaction,
+        run=spec.run,
+        status=Status(_decode_text(r[b"status"])),
+        type=_decode_text(r[b"type"]),
+        spec=spec,
+        offset=number(b"offset"),
+        len=number(b"len"),
+        speed=number(b"speed"),
+        busy=r[b"busy"] == b"1",
+        holds={_decode_text(k): _decode_text(v) for k, v in holds.items()},
+        io_status=_decode_text(r[b"iostatus"]),
+        ret=number(b"ret"),
+        error=_decode_text(r.get(b"error", b"")),
+        cancelled=bool(r.get(b"cancelled")),
+        claimed=bool(r[b"attempt"]),
+        attempts=number(b"attempts"),
+        lost=number(b"lost"),
+        passed=_decode_text(r[b"passed"]),
+        limit=number(b"limit"),
+        full=bool(r.get(b"full")),
+        warnings=tuple(_decode_text(r.get(b"warnings", b"")).splitlines()),
+        unsettled=_decode_text(r.get(b"unsettled", b"")),
+        undefined=_decode_text(r.get(b"undefined", b"")),
+        resolved=_decode_text(r.get(b"resolved", b"")),
+        published_as=_decode_text(r.get(b"published-as", b"")),
+        tries=number(b"try") or 1,
+        failed_with=_decode_text(r.get(b"failed-with", b"")),
+        died=_decode_text(r.get(b"died", b"")),
+        diverging=_parse_rates(r.get(b"diverging", b"")),
+        hangs=_parse_hang(r.get(b"hangs", b"")),
+        created=number(b"created"),
+        started=number(b"started"),
+        ended=number(b"ended"),
+        now=now,
+        bytes=codec.unpack_value(r[b"bytes"]) if r.get(b"bytes") else {},
+        result=codec.unpack_value(r[b"result"]) if r.get(b"result") else {},
+        cut=Cut.from_dict(codec.unpack_value(r[b"cut"])) if r.get(b"cut") else None,
+    )
 
 
-def _hangs(text: bytes) -> tuple[int, str] | None:
-    since, _, path = _text(text).partition(" ")
+def _parse_hang(text: bytes) -> tuple[int, str] | None:
+    since, _, path = _decode_text(text).partition(" ")
     return (int(since), path) if path else None
 
 
-def _rates(text: bytes) -> tuple[int, int]:
+def _parse_rates(text: bytes) -> tuple[int, int]:
     dirty, _, copied = text.partition(b" ")
     return int(dirty or 0), int(copied or 0)
 
 
-def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
-    fields = codec.unpack(r[b"fields"])
+def _run_view(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
+    fields = codec.unpack_value(r[b"fields"])
 
     def number(name: bytes) -> int:
         return int(r.get(name, b"0"))
 
     return RunView(
-        run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
-        number(b"open"), number(b"failed"), number(b"cancelled"), number(b"skipped"),
-        {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
-        number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
-        r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
-        fields.get("layered", False) or b"layered" in r, fields.get("retries", ""), number(b"retried"),
-        "" if b"replaced" in r else _text(r.get(b"queued", b"")),
-        number(b"salvaged"), {_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
-        _text(r.get(b"replaced", b"")),
+        run_id,
+        fields["name"],
+        fields["grouped"],
+        number(b"published"),
+        number(b"ended"),
+        number(b"jobs"),
+        number(b"open"),
+        number(b"failed"),
+        number(b"cancelled"),
+        number(b"skipped"),
+        {_decode_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")},
+        RunFields.from_dict(fields),
+        number(b"began"),
+        {_decode_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
+        r.get(b"why", b"").decode(errors="replace"),
+        number(b"pruned"),
+        number(b"pruned-at"),
+        fields.get("layered", False) or b"layered" in r,
+        fields.get("retries", ""),
+        number(b"retried"),
+        "" if b"replaced" in r else _decode_text(r.get(b"queued", b"")),
+        number(b"salvaged"),
+        {_decode_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
+        _decode_text(r.get(b"replaced", b"")),
         b"found" in r,
-    )  # fmt: skip
+    )
 
 
-def _pages(items: Iterable[Any]) -> Iterator[Sequence[Any]]:
+def _split_pages(items: Iterable[Any]) -> Iterator[Sequence[Any]]:
     rest = iter(items)
     while page := list(islice(rest, PAGE)):
         yield page
 
 
-def _text(value: bytes) -> str:
+def _decode_text(value: bytes) -> str:
     return value.decode()

@@ -13,7 +13,7 @@ import pytest
 from fleet import DEADLINE, MIB, Fleet
 from sites import Said, Site
 
-from blockjobs.cli.main import cli, guarded
+from blockjobs.cli.main import cli, run_command_guarded
 from blockjobs.settings import URL
 
 
@@ -51,7 +51,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
         words = [str(argument) for argument in arguments]
         signal.setitimer(signal.ITIMER_REAL, DEADLINE)
         try:
-            code = guarded(lambda: cli.main(words, prog_name="blockjobs", standalone_mode=False))
+            code = run_command_guarded(lambda: cli.main(words, prog_name="blockjobs", standalone_mode=False))
         except SystemExit as ended:
             code = int(ended.code or 0)
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sites import SECRET, Site, job
 
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.server import RedisServer
 from blockjobs.settings import URL
 
@@ -53,7 +53,7 @@ SETTINGS = {
 @pytest.mark.parametrize(("name", "value", "said"), SETTINGS.values(), ids=SETTINGS)
 def test_a_redis_that_would_forget_is_exit_3_and_not_written_to(site, other, name, value, said):
     os.environ[URL] = other.url  # ``site`` sets it back
-    with connect(other.url) as client:
+    with connect_client(other.url) as client:
         good = client.config_get(name)[name]
         client.config_set(name, value)
         for words in (["run", site.file(job())], ["status"], ["coordinator"], ["finalizer"]):
@@ -64,7 +64,7 @@ def test_a_redis_that_would_forget_is_exit_3_and_not_written_to(site, other, nam
 
 
 def test_a_redis_that_refuses_commands_is_exit_3(site: Site, other: RedisServer, monkeypatch: pytest.MonkeyPatch):
-    with connect(other.url) as client:
+    with connect_client(other.url) as client:
         client.acl_setuser("weak", enabled=True, nopass=True, commands=["+ping", "+hello", "+client", "+config"])
         client.set("bj:runs", "of another type")
         monkeypatch.setenv(URL, other.url)

@@ -74,7 +74,7 @@ def test_a_restore_says_what_it_cannot_restore(site: Site):
         ({"digests": keys["digests"] | {"file": "../x"}}, "digests of an unknown kind"),
         ({"size": 9 << 40}, "are not the ones that the manifest names"),
     ]:
-        path.write_bytes(manifest.dump(keys | bad))
+        path.write_bytes(manifest.manifest_text(keys | bad))
         site.say("restore", f"a:{published}", back).line(1, said)
     assert site.disks().keys() == before[0].keys()
     for path in published.parent.glob("image.img*"):
@@ -96,7 +96,7 @@ def test_verify_believes_nothing_of_a_manifest(site: Site, published: Path):
         ({"digests": own | {"root": "00"}}, "are not the ones that the manifest names"),
         ({"digests": own | {"file": "none"}}, "none: No such file or directory"),
     ]:
-        path.write_bytes(manifest.dump(keys | bad))
+        path.write_bytes(manifest.manifest_text(keys | bad))
         site.say("verify", published).refused(said)
     for content in (b"", b"\xff", b"[" * 100_000, b"null"):
         path.write_bytes(content)

@@ -21,7 +21,7 @@ DECISIONS: Final = (
     Mutant("model/barriers.py", "for step in (Step.SETTLE, Step.CONCLUDE):  #", "for step in (Step.SETTLE,):  #", unit("barriers", "nothing_commits_whose_members_do_not_add_up")),
     Mutant("model/barriers.py", "for step in (Step.SETTLE, Step.CONCLUDE):  #", "for step in (Step.CONCLUDE,):  #", unit("barriers", "nothing_commits_whose_members_do_not_add_up")),
     Mutant("model/barriers.py", "!= view.jobs:\n            raise", "< 0:\n            raise", unit("barriers", "nothing_commits_whose_members_do_not_add_up")),
-    Mutant("model/barriers.py", "return AwaitTurn() if view.waits else _forward(view)", "return _forward(view)", unit("barriers", "answers_that_nobody_asked_for_commit_nothing_whose_turn_has_not_come")),
+    Mutant("model/barriers.py", "return AwaitTurn() if view.waits else _next_forward_step(view)", "return _next_forward_step(view)", unit("barriers", "answers_that_nobody_asked_for_commit_nothing_whose_turn_has_not_come")),
     Mutant("model/barriers.py", "if hosts := view.owing(step) - silent:", "if hosts := view.owing(step):", unit("barriers", "after_the_decision_a_silent_host_keeps_only_its_own_members")),
     Mutant("model/barriers.py", "if hosts := view.owing(step) - view.owing(Step.SETTLE):", "if hosts := view.owing(step):", unit("barriers", "hosts_that_are_all_silent_are_waited_for")),
     Mutant("model/barriers.py", "return Retry() if view.retry and view.decision is Decision.ABORT else Do(step, hosts)", "return Retry() if view.retry else Do(step, hosts)", unit("barriers", "what_commits_is_not_tried_again")),

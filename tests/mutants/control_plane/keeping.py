@@ -11,7 +11,7 @@ KEEPING: Final = (
     Mutant("model/keep.py", "return self.number, self.at, self.run\n\n\n@dataclass(frozen=True, slots=True)\nclass Retained", "return self.at, self.number, self.run\n\n\n@dataclass(frozen=True, slots=True)\nclass Retained", unit("keep", "backups_of_earlier_versions_bear_no_number_and_are_older_than_any_that_do")),
     Mutant("model/keep.py", "[each for each in versions if each.committed]", "list(versions)", unit("keep", "rules_keep")),
     Mutant("model/keep.py", "[each for each in committed if not each.salvaged]", "list(committed)", unit("keep", "rules_keep")),
-    Mutant("model/keep.py", "    if not any(keep.get(rule, 0) > 0 for rule in RULES):\n        return _judge(committed, keep, now)\n", "", unit("keep", "rules_keep")),
+    Mutant("model/keep.py", "    if not any(keep.get(rule, 0) > 0 for rule in RULES):\n        return _apply_keep_rules(committed, keep, now)\n", "", unit("keep", "rules_keep")),
     Mutant("model/keep.py", "if each.salvaged and each.order > newest]", "if each.salvaged]", unit("keep", "rules_keep")),
     Mutant("model/keep.py", "    if not any(keep.get(rule, 0) > 0 for rule in RULES):\n        return Retained(dict.fromkeys(reasons, (NO_RULE,)))\n", "", unit("keep", "rules_keep")),
     Mutant("model/keep.py", "            reasons[each.run].append(BEYOND_NOW)\n", "            pass\n", unit("keep", "the_order_is_that_of_the_decisions_whatever_the_clocks_said")),

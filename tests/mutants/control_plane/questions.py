@@ -8,7 +8,7 @@ from lines import Mutant, registry
 
 # fmt: off
 QUESTIONS: Final = (
-    Mutant("registry/questions.py", "codec.pack(dict(what)), px=round(seconds * 1000))", "codec.pack(dict(what)))", registry("messages", "a_question_is_named_in_its_message_and_asked_in_the_registry")),
+    Mutant("registry/questions.py", "codec.pack_value(dict(what)), px=round(seconds * 1000))", "codec.pack_value(dict(what)))", registry("messages", "a_question_is_named_in_its_message_and_asked_in_the_registry")),
     Mutant("registry/questions.py", "self._redis.getdel(", "self._redis.get(", registry("messages", "a_question_is_named_in_its_message_and_asked_in_the_registry")),
     Mutant("registry/questions.py", "return bool(self._redis.delete(keys.permit(host, question)))", "return bool(self._redis.exists(keys.permit(host, question)))", registry("reservations", "a_permit_is_taken_once_by_the_host_or_by_the_asker")),
     Mutant("registry/questions.py", "        pipe.expire(keys.reply(host, question), KEEP)\n", "", registry("reservations", "an_answer_that_nobody_fetches_is_forgotten")),

@@ -52,7 +52,7 @@ RESCANS: Final = (
     Mutant("coordinator/blockjobs/registry/lua/host_gone.lua", 'for i = 4, #KEYS do redis.call("DEL", KEYS[i]) end\n', "", registry("host_names", "everything_of_a_host_goes_to_its_new_name_and_nothing_names_the_old_one")),
     Mutant("coordinator/blockjobs/registry/lua/host_gone.lua", 'if ARGV[2] == "" then', "if true then", registry("host_names", "everything_of_a_host_goes_to_its_new_name_and_nothing_names_the_old_one")),
     Mutant("coordinator/blockjobs/ask/rescan.py", "if (each.run, known.entry) in turn.there:", "if False:", registry("rescan", "a_copy_is_no_move_nor_is_it_one_where_nobody_can_look")),
-    Mutant("coordinator/blockjobs/ask/rescan.py", "elif known.host == each.host and (why := _unread(scan, known.path)):", "elif (why := \"\"):", registry("rescan", "a_copy_is_no_move_nor_is_it_one_where_nobody_can_look")),
+    Mutant("coordinator/blockjobs/ask/rescan.py", "elif known.host == each.host and (why := _why_unread(scan, known.path)):", "elif (why := \"\"):", registry("rescan", "a_copy_is_no_move_nor_is_it_one_where_nobody_can_look")),
     Mutant("workers/blockworker/questions/rescan.py", "if not stat.S_ISREG(st.st_mode):  # looked at first: opening a device or a FIFO can have effects", "if False:", unit("found_manifests", "a_manifest_that_is_damaged_or_lies_is_named_and_all_others_count")),
     Mutant("workers/blockworker/questions/rescan.py", "if expected is not None and st.st_size != expected:", "if False:", unit("found_manifests", "a_manifest_that_is_damaged_or_lies_is_named_and_all_others_count")),
     Mutant("workers/blockworker/questions/rescan.py", "or size >= BYTES or clock() >= end:", "or size >= BYTES:", unit("found_manifests", "page_by_page_every_manifest_is_told_once_whatever_bounds_a_page")),

@@ -17,7 +17,7 @@ import redis
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import Checkpoint
-from blockjobs.process.clock import boottime, read_boot_id
+from blockjobs.process.clock import read_boot_id, seconds_since_boot
 from blockjobs.registry.attempts import LEASE, Attempts, Claim, Progress, Who
 from blockjobs.registry.connection import is_absence
 from blockworker import drivers
@@ -38,7 +38,7 @@ PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is retried: the le
 AGAIN: Final = 0.2  # seconds between two tries of a request
 
 
-def run(
+def run_attempt(
     attempts: Attempts, roots: Roots, job_id: JobId, *, draining: Callable[[], bool], tell: Callable[[str], None]
 ) -> str:
     """Claim and run a job until the job is done, fails, is cancelled, or gives its slot back; return the outcome."""
@@ -61,12 +61,12 @@ def ask_surely(what: str, question: Callable[[], T], patience: float) -> T:
     Raises redis.RedisError: no answer came for ``patience`` seconds.  If the claim was made nonetheless, the watcher
     releases the claim, because this process no longer bears the name of the attempt.
     """
-    until = boottime() + patience
+    until = seconds_since_boot() + patience
     while True:
         try:
             return question()
         except redis.RedisError as error:
-            if not is_absence(error) or boottime() >= until:
+            if not is_absence(error) or seconds_since_boot() >= until:
                 raise
             log.warning("%s was not answered, and is asked for again: %s", what, error)
             time.sleep(AGAIN)
@@ -100,7 +100,7 @@ class Attempt:
         """The job's final errno and text; 0 for success."""
         spec = self._claim.spec
         try:
-            driver = drivers.find(spec.type, self._roots.config.name)
+            driver = drivers.find_driver(spec.type, self._roots.config.name)
             self._work = driver.attached(self._roots, self._point)
             with closing(self._work):
                 self._point.start(self._work)
@@ -121,7 +121,7 @@ class Attempt:
             raise  # the error decides how the attempt ends
         except Exception as error:
             log.exception("job %s: an error nobody expected", spec.id)
-            return errno.EIO, errors.unexpected(error)
+            return errno.EIO, errors.unexpected_error_text(error)
         return 0, ""
 
     def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
@@ -143,7 +143,7 @@ class Attempt:
         except Exception as error:
             log.exception("job %s: an error nobody expected", claim.spec.id)
             progress, told, durable = Progress(claim.offset, int(claim.opened.get("size", 0)), claim.counts), {}, None
-            code, text = code or errno.EIO, text or errors.unexpected(error)
+            code, text = code or errno.EIO, text or errors.unexpected_error_text(error)
         result: dict[str, Any] = {
             "attempts": claim.number, "token": claim.token,
             "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),

@@ -18,13 +18,13 @@ import redis
 
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.attempts import LEASE, Attempts, Claim, Progress
 from blockworker.attempt import spares
 from blockworker.attempt.spares import Mark
 from blockworker.copy.digests import CHUNK
 from blockworker.system.standstill import Watch
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +50,17 @@ class ControlLine:
         self.failure: Exception | None = None  # the error that ended the thread, and has to end the attempt
         self._attempts, self._claim, self._progress = attempts, claim, progress
         self._pulse = pulse
-        self._renewed = boottime()
+        self._renewed = seconds_since_boot()
         self._news = threading.Event()
         self._stop = threading.Event()
-        self._mark, self._moved = -1, boottime()
+        self._mark, self._moved = -1, seconds_since_boot()
         self._looked_at, self._watch = -1, Watch(HANGS_AFTER)
         self._hangs: tuple[str, float] | None = None
         self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
-        self._thread = vital(self._follow, f"line-{claim.spec.id}")
+        self._thread = vital_thread(self._follow, f"line-{claim.spec.id}")
 
     def start(self) -> None:
-        spares.mark(Mark.COPIES)
+        spares.mark_process(Mark.COPIES)
         self._thread.start()
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class ControlLine:
         except redis.RedisError:
             log.debug("job %s: the line ends by itself", self._claim.spec.id)
         self._thread.join(INTERVAL + 2.0)
-        spares.mark(Mark.IDLE)
+        spares.mark_process(Mark.IDLE)
 
     def wake(self) -> None:
         """End the current ``wait``: called by the copy."""
@@ -84,7 +84,7 @@ class ControlLine:
     @property
     def safe(self) -> bool:
         """Whether the lease surely still holds, by this host's clock."""
-        return boottime() < self._renewed + LEASE - MARGIN
+        return seconds_since_boot() < self._renewed + LEASE - MARGIN
 
     def goes_on(self) -> bool:
         """Whether no hold is left; if so, no later checkpoint reports quiet, not even a checkpoint in preparation."""
@@ -100,7 +100,7 @@ class ControlLine:
             redis.RedisError: no answer; whether the call took effect is unknown, and does not matter.
         """
         with self._one:
-            sent = boottime()
+            sent = seconds_since_boot()
             try:
                 orders = self._attempts.checkpoint(
                     self._claim, self._progress(), durable=durable, quiet=self.quiet, hangs=self._hangs
@@ -123,7 +123,7 @@ class ControlLine:
         else:
             standing = next(iter(self._watch.look([os.getpid()])), None)
             self._hangs = None if standing is None else (standing.path, standing.seconds)
-        spares.mark(Mark.COPIES if self._hangs is None else Mark.HANGS)
+        spares.mark_process(Mark.COPIES if self._hangs is None else Mark.HANGS)
 
     def _end_if_stalled(self) -> None:
         """End this process if the copy stands still for longer than the job allows: a call hangs in the kernel.
@@ -133,8 +133,8 @@ class ControlLine:
         limit, pulse, speed = self._claim.spec.stall_limit, self._pulse(), self.orders.speed
         slow = 0 < speed < 2 * CHUNK / limit  # a single chunk may take as long as the limit
         if pulse != self._mark or self.orders.pause or slow:
-            self._mark, self._moved = pulse, boottime()
-        elif boottime() - self._moved > limit:
+            self._mark, self._moved = pulse, seconds_since_boot()
+        elif seconds_since_boot() - self._moved > limit:
             log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
             with suppress(redis.RedisError):  # the process ends, whether or not the report arrives
                 self._attempts.stalled(self._claim, limit)

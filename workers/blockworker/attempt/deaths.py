@@ -42,11 +42,11 @@ def attempt_of(pid: int) -> tuple[str, JobId] | None:
 def follow_deaths(consumer: Any, attempts: Attempts) -> None:
     """From now on, report each process of the worker's pool that dies during an attempt."""
     pool = consumer.pool._pool  # noqa: SLF001 - Celery tells of a lost process ten seconds later
-    pool.on_job_process_lost = _telling(pool.on_job_process_lost, attempts)
+    pool.on_job_process_lost = _with_death_report(pool.on_job_process_lost, attempts)
     consumer.hub.call_repeatedly(LOOK, pool.maintain_pool)  # otherwise each five seconds
 
 
-def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Callable[[Any, int, int], None]:
+def _with_death_report(then: Callable[[Any, int, int], None], attempts: Attempts) -> Callable[[Any, int, int], None]:
     def on_job_process_lost(job: Any, pid: int, exitcode: int) -> None:
         if (runs := attempt_of(pid)) is not None:
             attempt, job_id = runs

@@ -17,7 +17,7 @@ class Action(StrEnum):
     STOP = "stop"
 
 
-def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
+def action_on_error(policy: OnError, code: int) -> tuple[Action, IoStatus]:
     """The action for the error ``code`` (a positive errno), and the io-status of a stopped job."""
     status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
     match policy:

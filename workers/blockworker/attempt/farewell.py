@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 from blockworker.attempt.spares import Mark, mark_of
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ def follow_end(draining: Callable[[], bool], leave: Callable[[], None] = lambda:
 
     ``leave``: sends the last message of this worker.
     """
-    vital(lambda: _follow(draining, leave), "farewell").start()
+    vital_thread(lambda: _end_when_draining(draining, leave), "farewell").start()
 
 
-def _follow(draining: Callable[[], bool], leave: Callable[[], None]) -> None:
+def _end_when_draining(draining: Callable[[], bool], leave: Callable[[], None]) -> None:
     rest = threading.Event()
     while not draining():
         rest.wait(_LOOK)

@@ -14,10 +14,10 @@ import redis
 
 from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.attempts import Attempts, Claim, Progress
 from blockworker.attempt.control import ControlLine
-from blockworker.attempt.error_policy import Action, judge
+from blockworker.attempt.error_policy import Action, action_on_error
 from blockworker.copy.lanes import INTERNAL
 from blockworker.drivers.base import Work
 
@@ -86,7 +86,7 @@ class PausePoint:
         policy = self.spec.on_source_error if trouble.operation == "read" else self.spec.on_target_error
         if trouble.operation == INTERNAL:
             raise trouble
-        action, io_status = judge(policy, trouble.errno)
+        action, io_status = action_on_error(policy, trouble.errno)
         log.warning("job %s: %s: %s", self.spec.id, trouble.text, action)
         self._judged += 1
         self.insist(
@@ -129,7 +129,7 @@ class PausePoint:
         if running is not None:
             running.pause()
         self.line.quiet = True
-        since, told, lost = boottime(), False, False
+        since, told, lost = seconds_since_boot(), False, False
         while not self.line.goes_on():
             lost = lost or self._lost()
             if not told:
@@ -138,7 +138,7 @@ class PausePoint:
                     running.drain()
             self.line.wait(LOOK)
             self._unwind()
-            if self.line.orders.park or boottime() - since > PARK_AFTER:
+            if self.line.orders.park or seconds_since_boot() - since > PARK_AFTER:
                 self._give_back("parked")
         log.info("job %s: resumed", self.spec.id)
         if running is not None:
@@ -207,7 +207,7 @@ class PausePoint:
                 return
 
     def _show(self) -> None:
-        if boottime() - self._told >= TELL_EVERY and self._running is not None:
-            self._told = boottime()
+        if seconds_since_boot() - self._told >= TELL_EVERY and self._running is not None:
+            self._told = seconds_since_boot()
             now = self.progress()
             self._tell(f"{100 * now.offset // max(1, now.len)} % of {now.len >> 20} MiB")

@@ -32,7 +32,7 @@ class Mark(IntEnum):
     HANGS = 2
 
 
-def mark(doing: Mark) -> None:
+def mark_process(doing: Mark) -> None:
     """Mark this process with its state."""
     _MARKS.note(os.getpid(), bytes([doing]))
 
@@ -61,7 +61,7 @@ def end_all(consumer: Any, why: str) -> None:
     end_process(why)
 
 
-def follow(consumer: Any, slots: int) -> None:
+def follow_hanging_attempts(consumer: Any, slots: int) -> None:
     """From now on, let the worker's pool grow and shrink with the hanging attempts; called by the pool's event loop."""
     pool = consumer.pool
     aside = Quarantine()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from blockjobs.model.errors import JobFailed, Refused
-from blockworker.host.config import load
+from blockworker.host.config import load_host_config
 from blockworker.host.roots import Roots
 from blockworker.records import devices as records
 from blockworker.records.folder import LockBusy
@@ -32,7 +32,7 @@ def clear(device: str, config: Path) -> None:
     Jobs may read it from then on, as it is. Refused while a job that is not over has it.
     """
     try:
-        found = records.clear(Roots(load(config)), device)
+        found = records.clear_device_record(Roots(load_host_config(config)), device)
     except (JobFailed, LockBusy) as why:
         raise Refused(str(why)) from None
     except OSError as error:  # the records belong to the workers' user, or to root

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.output import aligned, print_json
+from blockjobs.cli.output import aligned_lines, print_json
 from blockjobs.model.errors import JobFailed, Refused
-from blockworker.host.config import load
+from blockworker.host.config import load_host_config
 from blockworker.host.mounts import Mounts
 from blockworker.host.roots import Root, Roots
-from blockworker.host.seen import describe
+from blockworker.host.seen import directory_identity
 from blockworker.records import journal
 
 config_option = click.option(
@@ -40,12 +40,12 @@ def roots(context: click.Context, config: Path, *, json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with _refusing():
-        rows = [*_rows(Roots(load(config)))]
+    with _errors_as_refusals():
+        rows = [*_root_rows(Roots(load_host_config(config)))]
     if json:
         print_json(rows)
         return
-    for line in aligned([[row["path"], row["state"], row["is"] or row["was"]] for row in rows]):
+    for line in aligned_lines([[row["path"], row["state"], row["is"] or row["was"]] for row in rows]):
         click.echo(line)
 
 
@@ -61,8 +61,8 @@ def accept(path: str, config: Path) -> None:
     Example:
       blockjobs roots accept /backup
     """
-    with _refusing():
-        before, now = Mounts(load(config)).accept(_plain(path))
+    with _errors_as_refusals():
+        before, now = Mounts(load_host_config(config)).accept(_without_end_slash(path))
     was = f" (before: {before.title})" if before is not None else ""
     click.echo(f"{now.path}: on file system {now.title}{was}")
 
@@ -77,18 +77,18 @@ def forget(path: str, config: Path) -> None:
     Example:
       blockjobs roots forget /old-backup
     """
-    with _refusing():
-        here, path = Roots(load(config)), _plain(path)
+    with _errors_as_refusals():
+        here, path = Roots(load_host_config(config)), _without_end_slash(path)
         known = here.with_former()
         if any(Root(each) == Root(path) and os.path.isdir(each) for each in known.config.target_roots):
-            for record in journal.scan(known, Root(path)):
+            for record in journal.scan_open_journals(known, Root(path)):
                 raise Refused(f"{path}: transaction '{record.transaction}' is not over beneath it")
         here.mounts.forget(path)
     click.echo(f"{path}: forgotten")
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _errors_as_refusals() -> Iterator[None]:
     """Turn errors into refusals: the record belongs to the workers' user, or to root."""
     try:
         yield
@@ -98,18 +98,18 @@ def _refusing() -> Iterator[None]:
         raise Refused(f"{error.filename or 'the record of write roots'}: {error.strerror}") from None
 
 
-def _plain(path: str) -> str:
+def _without_end_slash(path: str) -> str:
     return path if path == "/" else path.removesuffix("/")
 
 
-def _rows(here: Roots) -> Iterator[dict[str, Any]]:
+def _root_rows(here: Roots) -> Iterator[dict[str, Any]]:
     seen = here.mounts.seen()
     for path in dict.fromkeys((*here.config.target_roots, *seen)):
         before, now, state = seen.get(path), "", "not used yet"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                found = describe(path, fd)
+                found = directory_identity(path, fd)
             finally:
                 os.close(fd)
             now = found.title

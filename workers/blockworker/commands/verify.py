@@ -10,7 +10,7 @@ import click
 
 from blockjobs.cli.job_options import SizeType, follower_options
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import complain
+from blockjobs.cli.output import print_error
 from blockjobs.cli.start import HOSTED
 from blockjobs.cli.verify import verify_there
 from blockjobs.client.fleet import Fleet
@@ -67,10 +67,10 @@ def verify_here(targets: Iterable[Path]) -> int:
     codes = set()
     for target in targets:
         try:
-            record = manifest.load(f"{target}{MANIFEST}")
-            found = manifest.verify(os.fspath(target), record)
+            record = manifest.load_manifest(f"{target}{MANIFEST}")
+            found = manifest.verify_image(os.fspath(target), record)
         except BlockjobsError as wrong:  # an unreadable image does not keep the others from being read
-            complain(str(wrong))
+            print_error(str(wrong))
             codes.add(wrong.exit_code)
             continue
         for start, end in found.unreadable:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from blockjobs.cli.service import begin
+from blockjobs.cli.service import set_up_service
 from blockjobs.model.errors import BadInput
-from blockjobs.model.ids import host as host_name
-from blockjobs.registry.connection import connect
+from blockjobs.model.ids import checked_host_name as host_name
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.registry.format import expect_same_format
 from blockjobs.settings import find_url
-from blockworker.host.config import CONFIG, HostConfig, load
+from blockworker.host.config import CONFIG, HostConfig, load_host_config
 from blockworker.host.ownership import expect_owner_can_be_given
 
 
@@ -35,9 +35,9 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     """
     from blockworker import app  # noqa: PLC0415 - Celery takes half a second to import: only who serves pays it
 
-    begin()
+    set_up_service()
     settings, where = find_config(name, config), find_url(url)
-    with connect(where) as client:
+    with connect_client(where) as client:
         expect_fit_server(client, where)
         expect_same_format(client)
     serve = app.serve_copies if queue == "copy" else app.serve_steps
@@ -47,7 +47,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
 def find_config(name: str, path: Path | None) -> HostConfig:
     """Read the configuration. Raises BadInput: it is of another host."""
     path = path or Path(CONFIG)
-    config = load(path)
+    config = load_host_config(path)
     if config.name != host_name(name):
         raise BadInput(f"{path}: name: it is of host '{config.name}', not of '{name}'")
     expect_owner_can_be_given(config.backup_owner, config.path)

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from blockjobs.model.errors import VolumeError
-from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest
+from blockworker.copy.digests import CHUNK, LENGTH, ZERO, chunk_digest
 from blockworker.copy.proven import DIGEST, ProvenDigests
 from blockworker.volumes.base import Extent, Identity, MediumSource
 from blockworker.volumes.extents import RangeSet
@@ -140,7 +140,7 @@ class CheckedSource:
         expected = self._digests.get(start // CHUNK) if self._digests is not None else ZERO
         if expected == ZERO:
             return bytearray(len(view)) == view
-        return digest(view) == expected
+        return chunk_digest(view) == expected
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         here, end = self._offset + start, self._offset + start + length

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from blake3 import blake3
 
 from blockworker.system import kernel
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import request_error
 from blockworker.volumes.traces import Traces
 
 CHUNK: Final = 1 << 20  # bytes of the image for one digest
@@ -30,7 +30,7 @@ def digest_size(size: int) -> int:
     return -(-size // CHUNK) * LENGTH
 
 
-def digest(view: memoryview) -> bytes:
+def chunk_digest(view: memoryview) -> bytes:
     """The digest of one chunk that is not all zeros."""
     return blake3(view).digest()
 
@@ -59,14 +59,14 @@ class DigestFile:
         try:
             kernel.pwrite_all(self._fd, value, index * LENGTH)
         except OSError as error:
-            raise trouble("write", self._label, index * LENGTH, LENGTH, error.errno) from None
+            raise request_error("write", self._label, index * LENGTH, LENGTH, error.errno) from None
 
     def get(self, index: int, count: int = 1) -> bytes:
         """The digests of ``count`` chunks from ``index`` on, one behind the other."""
         try:
             return os.pread(self._fd, count * LENGTH, index * LENGTH)
         except OSError as error:
-            raise trouble("compare", self._label, index * LENGTH, LENGTH, error.errno) from None
+            raise request_error("compare", self._label, index * LENGTH, LENGTH, error.errno) from None
 
     def may_hold(self, first: int, last: int) -> bool:
         """Whether any of the chunks from ``first`` to before ``last`` may have a digest that is not zero."""
@@ -84,7 +84,7 @@ class DigestFile:
             for here, till in kernel.data_ranges(self._fd, start, end):
                 self._blank(here, till)
         except OSError as error:
-            raise trouble("write", self._label, start, end - start, error.errno) from None
+            raise request_error("write", self._label, start, end - start, error.errno) from None
 
     def _blank(self, start: int, end: int) -> None:
         while start < end:
@@ -107,7 +107,7 @@ class DigestFile:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            raise trouble("flush", self._label, 0, self._length, error.errno) from None
+            raise request_error("flush", self._label, 0, self._length, error.errno) from None
 
     def root(self) -> str:
         """The digest of all digests, hexadecimal."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import WHOLE, Salvaged
-from blockworker.copy.digests import CHUNK, Digests, digest
+from blockworker.copy.digests import CHUNK, Digests, chunk_digest
 from blockworker.copy.interval import Interval
 from blockworker.copy.lanes import CopyLanes, Turn
 from blockworker.copy.plan import Piece, Plan
@@ -155,7 +155,7 @@ class Copy(CopyLanes):
         if not data and not piece.left:
             self._note_zeros(start, end)
         elif self._digests is not None:
-            self._digests.put(start // CHUNK, digest(view))
+            self._digests.put(start // CHUNK, chunk_digest(view))
         turn.written += piece.bytes
         self._count(read=piece.bytes, written=written, zero=blank, skipped=end - start - piece.bytes)
 

@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from blockjobs.model.errors import VolumeError, unexpected
+from blockjobs.model.errors import VolumeError, unexpected_error_text
 from blockworker.copy.interval import Interval
 from blockworker.copy.plan import Piece, Plan
 from blockworker.copy.throttle import Throttle
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 from blockworker.volumes.extents import RangeSet
 
 INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt, whatever the error policy says
@@ -64,7 +64,7 @@ class CopyLanes(ABC):
         self._troubles: list[VolumeError] = []
         self._salvaged = RangeSet()  # unreadable ranges of the source
         names = (f"lane-{number}" for number in range(lanes))
-        self._lanes = [vital(self._lane, name) for name in names]
+        self._lanes = [vital_thread(self._lane, name) for name in names]
         self._working = lanes
 
     @abstractmethod
@@ -141,7 +141,7 @@ class CopyLanes(ABC):
                 self._work(turn, view)
                 turn = Turn()
         except BaseException as error:  # the error handler itself has failed
-            failed = _unexpected(error, turn.piece)
+            failed = _unexpected_error(error, turn.piece)
         with self._state:
             self._working -= 1
             if failed is None and not self._working and not self._stopping and not self._troubles:
@@ -180,7 +180,7 @@ class CopyLanes(ABC):
         except VolumeError as error:
             failed = error.with_traceback(None)  # its frames hold the buffer
         except Exception as error:
-            failed = _unexpected(error, turn.piece)
+            failed = _unexpected_error(error, turn.piece)
         self._end(turn, failed)
 
     def _take_planned(self) -> Piece | None:
@@ -271,8 +271,8 @@ class CopyLanes(ABC):
         return VolumeError(errno.EIO, text, operation=INTERNAL, offset=gap[0], length=gap[1] - gap[0])
 
 
-def _unexpected(error: BaseException, piece: Piece | None) -> VolumeError:
+def _unexpected_error(error: BaseException, piece: Piece | None) -> VolumeError:
     """An unexpected exception, as the trouble that ends the attempt, whatever the error policy says."""
     start, end = (piece.start, piece.end) if piece is not None else (0, 0)
     log.error("copy of %d..%d failed", start, end, exc_info=error)
-    return VolumeError(errno.EIO, unexpected(error), operation=INTERNAL, offset=start, length=end - start)
+    return VolumeError(errno.EIO, unexpected_error_text(error), operation=INTERNAL, offset=start, length=end - start)

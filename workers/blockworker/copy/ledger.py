@@ -68,7 +68,7 @@ class Ledger:
         self._digests.flush()
 
 
-def scratch(size: int) -> DigestFile:
+def scratch_digest_file(size: int) -> DigestFile:
     """A digest file without an owner on disk: in memory, 32 MiB per TiB of data."""
     fd = os.memfd_create("digests")
     os.ftruncate(fd, digest_size(size))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from blockworker.copy.digests import CHUNK, ZERO, digest
+from blockworker.copy.digests import CHUNK, ZERO, chunk_digest
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import Turn
 from blockworker.copy.ledger import Ledger
@@ -57,7 +57,7 @@ class Pass(Copy):
         self._read(turn, piece, view)
         index, length = piece.start // CHUNK, len(view)
         zero = not split_zeros(view, [(0, length)])[0]
-        value = ZERO if zero else digest(view)
+        value = ZERO if zero else chunk_digest(view)
         if self._learning:
             self._ledger.put(index, value)
         elif not self._ledger.has(index, value):
@@ -78,7 +78,7 @@ class Pass(Copy):
         if not self._ledger.known(index) or self._granularity < CHUNK:
             old = bytearray(length)
             self._target.pread_into(memoryview(old), start)
-            ranges = _differing(old, view, self._granularity)
+            ranges = _differing_ranges(old, view, self._granularity)
         written = sum(end - begin for begin, end in ranges)
         self._expect(start, written)
         self._ledger.forget(index, index + 1)
@@ -119,7 +119,7 @@ class Pass(Copy):
             self.copied += self._pending.pop(start, 0)
 
 
-def _differing(old: bytearray, new: memoryview, granularity: int) -> list[tuple[int, int]]:
+def _differing_ranges(old: bytearray, new: memoryview, granularity: int) -> list[tuple[int, int]]:
     """The differing blocks of two chunks of equal length, neighbours merged."""
     if old == new:
         return []

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from blockworker.volumes.base import Extent, Source, trouble
+from blockworker.volumes.base import Extent, Source, request_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Plan:
         while self._missing:
             start, end = self._missing[0]
             if self._pieces is None:
-                self._pieces = _range(self._source, start, end, self._chunk, self._step)
+                self._pieces = _pieces_of_range(self._source, start, end, self._chunk, self._step)
             try:
                 piece = next(self._pieces, None)
             except BaseException:
@@ -70,17 +70,19 @@ class Plan:
         return None
 
 
-def pieces(source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_step: int = 0) -> Iterator[Piece]:
+def pieces_of_ranges(
+    source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_step: int = 0
+) -> Iterator[Piece]:
     """The missing ranges (aligned to ``chunk``, but for the end of the volume) as pieces, in order."""
     plan = Plan(source, missing, chunk, hole_step)
     while (piece := plan.take_piece()) is not None:
         yield piece
 
 
-def _range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> Iterator[Piece]:
+def _pieces_of_range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> Iterator[Piece]:
     data: list[tuple[int, int]] = []  # data of the chunk that begins at ``start``
     left: list[tuple[int, int]] = []
-    for extent in _gapless(source, start, end):
+    for extent in _gapless_extents(source, start, end):
         here, stop = extent.start, extent.start + extent.length
         while here < stop:
             border = min(start + chunk, end)
@@ -102,7 +104,7 @@ def _range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> 
                 start, data, left = border, [], []
 
 
-def _gapless(source: Source, start: int, end: int) -> Iterator[Extent]:
+def _gapless_extents(source: Source, start: int, end: int) -> Iterator[Extent]:
     """The extents of a range. A list with a gap would be a copy with a part missing, and is an error."""
     for extent in source.extents(start, end - start):
         if extent.start != start or extent.length <= 0 or extent.start + extent.length > end:
@@ -111,4 +113,4 @@ def _gapless(source: Source, start: int, end: int) -> Iterator[Extent]:
         start += extent.length
     if start < end:
         why = "the source does not say what is there: its list of extents has a gap"
-        raise trouble("read", "the source's allocation", start, end - start, None, why=why)
+        raise request_error("read", "the source's allocation", start, end - start, None, why=why)

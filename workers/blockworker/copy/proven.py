@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import LENGTH, PIECE, ZEROS, pieces_of
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import request_error
 
 DIGEST: Final = "digest"  # the operation of a VolumeError for a mismatch between a digest and its content
 _CACHED: Final = 4  # pieces of 1 MiB: the plan and every lane of a copy use one
@@ -76,7 +76,7 @@ class ProvenDigests:
         try:
             piece = os.pread(self._fd, PIECE, start)
         except OSError as error:
-            raise trouble("read", self._label, start, PIECE, error.errno) from None
+            raise request_error("read", self._label, start, PIECE, error.errno) from None
         if blake3(piece).digest() != self._hashes[number]:
             text = f"bytes {start} to {start + PIECE} were changed while the image was compared with them"
             raise VolumeError(errno.EBADMSG, f"{self._label}: {text}", operation=DIGEST, offset=start, length=PIECE)

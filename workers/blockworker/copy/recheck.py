@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from blockworker.copy.digests import CHUNK, LENGTH, ZERO, DigestFile, digest
-from blockworker.copy.plan import pieces
+from blockworker.copy.digests import CHUNK, LENGTH, ZERO, DigestFile, chunk_digest
+from blockworker.copy.plan import pieces_of_ranges
 from blockworker.volumes.base import Source
 
 _BLOCK: Final = 1 << 15  # chunks whose digests are read at once: 1 MiB of digests
@@ -25,7 +25,7 @@ def find_difference(source: Source, digests: DigestFile, point: Callable[[], Non
         VolumeError: the source or the digests cannot be read.
     """
     buffer = bytearray(CHUNK)
-    for piece in pieces(source, [(0, source.size)], CHUNK):
+    for piece in pieces_of_ranges(source, [(0, source.size)], CHUNK):
         first, last = piece.start // CHUNK, -(-piece.end // CHUNK)
         if not piece.data:
             for index in range(first, last, _BLOCK):
@@ -38,7 +38,7 @@ def find_difference(source: Source, digests: DigestFile, point: Callable[[], Non
         point()
         view = memoryview(buffer)[: piece.end - piece.start]
         source.pread_into(view, piece.start)
-        value = ZERO if bytearray(len(view)) == view else digest(view)
+        value = ZERO if bytearray(len(view)) == view else chunk_digest(view)
         if digests.get(first) != value:
             return piece.start
     return None

@@ -20,9 +20,9 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed, SourceChanged
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
-from blockworker.host.host_commands import allowed, call
+from blockworker.host.host_commands import allowed_command, call_host_command
 from blockworker.host.roots import Roots
-from blockworker.records.files import unlink
+from blockworker.records.files import unlink_if_exists
 from blockworker.records.journal import CutRecord, Journal, MemberFiles
 from blockworker.system import kernel
 from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, identity_of
@@ -50,7 +50,7 @@ _CANNOT: Final = {
 _journals: Final[WeakValueDictionary[str, Journal]] = WeakValueDictionary()
 
 
-def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, str]:
+def intended_cut(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, str]:
     """The cut that a job will have, or None and the reason why ``auto`` makes none.
 
     Raises:
@@ -58,14 +58,14 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, st
     """
     if spec.snapshot == cuts.NONE:
         return None, ""
-    path = volumespec.path(spec.source.volume)
-    if name := cuts.command(spec.snapshot):
-        allowed(roots.config, name)
+    path = volumespec.volume_path(spec.source.volume)
+    if name := cuts.snapshot_command(spec.snapshot):
+        allowed_command(roots.config, name)
         if path is None:
             raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} has no path that '{spec.snapshot}' could cut")
         return CutRecord(how=spec.snapshot, source=path, id=uuid[:16]), ""
     why, file = "", f".{os.path.basename(path or '')}.{uuid[:8]}.cut"
-    if path is None or not isinstance(volumespec.bottom(spec.source.volume), FileVolume):
+    if path is None or not isinstance(volumespec.bottom_volume(spec.source.volume), FileVolume):
         why = "it is no file"
     elif len(os.fsencode(file)) > _LONGEST:
         why = "its name is too long for one beside it"
@@ -74,21 +74,21 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, st
             roots.expect_target(path)
             return CutRecord(how=cuts.REFLINK, source=path, id=uuid[:8], path=f"{os.path.dirname(path)}/{file}"), ""
         why = f"it is outside the write roots of host {roots.config.name}, and a reflink lies beside it"
-    return None, refused(spec, why)
+    return None, refused_reflink(spec, why)
 
 
-def refused(spec: JobSpec, why: str) -> str:
+def refused_reflink(spec: JobSpec, why: str) -> str:
     """Say why ``auto`` makes no reflink.  Raises JobFailed when the job asked for the reflink by name."""
     if spec.snapshot != cuts.AUTO:
         raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} cannot be cut by {spec.snapshot}: {why}")
     return f"no reflink: {why}"
 
 
-def probe(roots: Roots, kept: CutRecord) -> str:
+def probe_reflink(roots: Roots, kept: CutRecord) -> str:
     """Create the cut's file, empty, and test a reflink into it; return "", or remove the file and return the reason."""
     try:
-        with _beside(roots, kept) as (directory, name, source):
-            unlink(directory, name)  # remains of an interrupted OPEN
+        with _opened_source_folder(roots, kept) as (directory, name, source):
+            unlink_if_exists(directory, name)  # remains of an interrupted OPEN
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=directory)
             try:
@@ -98,18 +98,18 @@ def probe(roots: Roots, kept: CutRecord) -> str:
                 os.ftruncate(fd, 0)
                 os.fsync(directory)
             except BaseException:
-                unlink(directory, name)
+                unlink_if_exists(directory, name)
                 raise
             finally:
                 os.close(fd)
     except OSError as error:
         if why := _CANNOT.get(error.errno or 0):
             return why
-        raise _failed(kept, error) from None
+        raise _cut_failure(kept, error) from None
     return ""
 
 
-def begin(journal: Journal, jobs: Collection[str]) -> None:
+def record_begun_cuts(journal: Journal, jobs: Collection[str]) -> None:
     """Record that the cuts of these jobs are about to be made: from now on, every cut has to be removed."""
     if journal.record is None:
         return
@@ -124,14 +124,14 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
         journal.put(*begun)
 
 
-def brace(roots: Roots, kept: CutRecord) -> None:
+def write_back_source(roots: Roots, kept: CutRecord) -> None:
     """Write the source's dirty pages before a reflink has to.  No source is frozen meanwhile."""
     if kept.how == cuts.REFLINK:
-        with suppress(OSError), _beside(roots, kept) as (_, _, source):
+        with suppress(OSError), _opened_source_folder(roots, kept) as (_, _, source):
             os.fdatasync(source)
 
 
-def make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
+def make_cut(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
     """Make a member's cut, anew on a repeated call: no copy has read the cut yet.  ``seen``: the source at OPEN.
 
     Raises:
@@ -139,43 +139,43 @@ def make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity = UNSE
         SourceChanged: another file or device is in the source's place.
     """
     torn = is_torn(spec, roots)
-    made = _make(roots, member, spec, seen)
+    made = _make_by_method(roots, member, spec, seen)
     return replace(made, consistency=cuts.CRASH) if torn or is_torn(spec, roots) else made
 
 
-def _make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity) -> Cut:
+def _make_by_method(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity) -> Cut:
     if (kept := member.cut) is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
-    if name := cuts.command(kept.how):
-        source = open_store(volumespec.stores(spec.source.volume)[0], roots)
+    if name := cuts.snapshot_command(kept.how):
+        source = open_store(volumespec.files_and_devices(spec.source.volume)[0], roots)
         try:
             _expect_seen(source, spec, seen)
         finally:
             os.close(source)
-        return _created(roots, member, kept, name, spec)
+        return _cut_by_command(roots, member, kept, name, spec)
     try:
-        with _beside(roots, kept) as (directory, cut, source):
+        with _opened_source_folder(roots, kept) as (directory, cut, source):
             fd = os.open(cut, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
             try:
                 _expect_ours(fd, kept)
                 _expect_seen(source, spec, seen)
                 os.ftruncate(fd, 0)
-                kernel.clone(fd, source)
-                return _cut(member, kept, kept.path, fd, spec)
+                kernel.clone_file(fd, source)
+                return _cut_of_open_file(member, kept, kept.path, fd, spec)
             finally:
                 os.close(fd)
     except OSError as error:
-        raise _failed(kept, error) from None
+        raise _cut_failure(kept, error) from None
 
 
 def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
     """Expect the file or device that OPEN saw; writes to the file since OPEN are allowed."""
-    now = replace(identity_of(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
+    now = replace(identity_of(fd, volumespec.volume_label(spec.source.volume), still=True), size=seen.size)
     if (what := replace(seen, layers=()).changed(now)) in REPLACED:
         raise SourceChanged(f"source {spec.source.text}", str(what))
 
 
-def keep(roots: Roots, kept: CutRecord) -> None:
+def make_cut_durable(roots: Roots, kept: CutRecord) -> None:
     """Make a cut durable: after a power failure the cut exists with the same content."""
     if kept.how != cuts.REFLINK:
         return
@@ -183,17 +183,17 @@ def keep(roots: Roots, kept: CutRecord) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        raise _failed(kept, error) from None
+        raise _cut_failure(kept, error) from None
     finally:
         os.close(fd)
 
 
-def remove(roots: Roots, kept: CutRecord) -> None:
+def remove_cut(roots: Roots, kept: CutRecord) -> None:
     """Remove every trace of a cut; a repeated call is harmless.  Raises JobFailed."""
-    if name := cuts.command(kept.how):
+    if name := cuts.snapshot_command(kept.how):
         if kept.begun:
             try:
-                call(name, allowed(roots.config, name), "remove", kept.source, kept.id)
+                call_host_command(name, allowed_command(roots.config, name), "remove", kept.source, kept.id)
             except JobFailed as failed:
                 raise JobFailed(failed.errno, f"the cut of {kept.source} is not removed: {failed.text}") from None
         return
@@ -204,7 +204,7 @@ def remove(roots: Roots, kept: CutRecord) -> None:
             return
         raise
     try:
-        unlink(directory, os.path.basename(kept.path))
+        unlink_if_exists(directory, os.path.basename(kept.path))
         os.fsync(directory)
     except OSError as error:
         code = error.errno or errno.EIO
@@ -213,12 +213,14 @@ def remove(roots: Roots, kept: CutRecord) -> None:
         os.close(directory)
 
 
-def _created(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec: JobSpec) -> Cut:
+def _cut_by_command(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec: JobSpec) -> Cut:
     """Make a cut with the host's command; the copy reads the path that the command prints, if the host allows it."""
     # The command may outlive this process: the command holds the journal's lock, so that no other process removes the
     # cut before the command has ended.
     fence = journal.lock if (journal := _journals.get(spec.id)) is not None else -1
-    said = call(name, allowed(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fence=fence)
+    said = call_host_command(
+        name, allowed_command(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fence=fence
+    )
     path = said.strip()
     try:
         volumespec.checked_path(path)
@@ -226,15 +228,15 @@ def _created(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec
         raise JobFailed(errno.EINVAL, f"command '{name}' printed no path to read on create: {wrong}") from None
     fd = roots.open_device(path) if volumespec.is_device_path(path) else roots.open_source(path)
     try:
-        return _cut(member, kept, path, fd, spec)
+        return _cut_of_open_file(member, kept, path, fd, spec)
     finally:
         os.close(fd)
 
 
-def _cut(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec) -> Cut:
+def _cut_of_open_file(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec) -> Cut:
     made = identity_of(fd, path, still=True)
     size = made.size
-    if volumespec.formatted(spec.source.volume):
+    if volumespec.format_image(spec.source.volume):
         size = member.size  # the size of the disk inside the format, checked when the image is opened
     if size != member.size:
         raise JobFailed(errno.EBUSY, f"source {kept.source} changed its size from {member.size} to {size} bytes")
@@ -242,7 +244,7 @@ def _cut(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec
 
 
 @contextmanager
-def _beside(roots: Roots, kept: CutRecord) -> Iterator[tuple[int, str, int]]:
+def _opened_source_folder(roots: Roots, kept: CutRecord) -> Iterator[tuple[int, str, int]]:
     """The directory of a source and its cut, the cut's name, and the open source."""
     directory = roots.open_dir(os.path.dirname(kept.source))
     try:
@@ -263,6 +265,6 @@ def _expect_ours(fd: int, kept: CutRecord) -> None:
         raise JobFailed(errno.ENOENT, f"the cut {kept.path} is not the file that was made: it was replaced")
 
 
-def _failed(kept: CutRecord, error: OSError) -> JobFailed:
+def _cut_failure(kept: CutRecord, error: OSError) -> JobFailed:
     code = error.errno or errno.EIO
     return JobFailed(code, f"source {kept.source} cannot be cut by {kept.how}: {os.strerror(code)}")

@@ -72,23 +72,23 @@ def main() -> None:
     freeze = FreezeCall(argv, "freeze", paths)
     code = freeze.wait(min(limit, told["patience"]), until=0)
     if code == 0:
-        say("frozen")
+        report_to_worker("frozen")
         frozen, left = time.monotonic(), limit - (time.monotonic() - began)
         asked = select.select([0], [], [], None if left == float("inf") else max(0.0, left))[0]
-        word, failure = ("thawed" if asked else "late"), thaw(argv, paths)
-        say(f"stuck {failure}" if failure else f"{word} {time.monotonic() - frozen:.6f}")
+        word, failure = ("thawed" if asked else "late"), thaw_sources(argv, paths)
+        report_to_worker(f"stuck {failure}" if failure else f"{word} {time.monotonic() - frozen:.6f}")
         return
     why = freeze.told(code)
     freeze.kill()
     gone = freeze.wait(DEATH) is not None
-    failure = thaw(argv, paths)
+    failure = thaw_sources(argv, paths)
     if not gone:  # the freeze is stuck in the kernel: when the call returns, the source is frozen after all
         freeze.wait(float("inf"))
-        failure = thaw(argv, paths)
-    say(f"stuck {failure}" if failure else f"failed {why}")
+        failure = thaw_sources(argv, paths)
+    report_to_worker(f"stuck {failure}" if failure else f"failed {why}")
 
 
-def thaw(argv: list[str], paths: list[str]) -> str:
+def thaw_sources(argv: list[str], paths: list[str]) -> str:
     """Thaw the sources; "" or the reason for failure."""
     failure = ""
     for left in reversed(range(TRIES)):
@@ -103,7 +103,7 @@ def thaw(argv: list[str], paths: list[str]) -> str:
     return failure
 
 
-def say(text: str) -> None:
+def report_to_worker(text: str) -> None:
     with contextlib.suppress(OSError):  # the reader is gone
         os.write(1, text.encode(errors="replace") + b"\n")
 

@@ -22,7 +22,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockworker.host.config import HostConfig
-from blockworker.host.host_commands import LIMIT, allowed, call, ended
+from blockworker.host.host_commands import LIMIT, allowed_command, call_host_command, command_failure
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Quiesce:
         name = str(spec.options.get("quiesce") or "")
         if not name:
             return cls()
-        return cls(name, allowed(config, name), [volumespec.path(spec.source.volume) or ""])
+        return cls(name, allowed_command(config, name), [volumespec.volume_path(spec.source.volume) or ""])
 
     @property
     def given(self) -> bool:
@@ -82,7 +82,7 @@ class Quiesce:
             code, _, said = rest.partition(" ")
             if code == "-":
                 raise JobFailed(errno.ETIMEDOUT, f"command '{self._name}' took too long on freeze")
-            raise JobFailed(errno.EIO, ended(self._name, "freeze", int(code), said.encode()))
+            raise JobFailed(errno.EIO, command_failure(self._name, "freeze", int(code), said.encode()))
         raise JobFailed(errno.EIO, self._thaw_ourselves(word, rest) or f"command '{self._name}' was ended on freeze")
 
     def thaw(self) -> float | None:
@@ -138,7 +138,7 @@ class Quiesce:
     def _thaw_ourselves(self, word: str, rest: str) -> str:
         """Thaw in place of a freezer that did not; return "" or the reason why this thaw failed too."""
         try:
-            call(self._name, self._argv, "thaw", *self._paths)
+            call_host_command(self._name, self._argv, "thaw", *self._paths)
         except JobFailed as failed:
             said = f"{failed.text}{f' ({rest})' if word == 'stuck' else ''}: the source may stand still!"
             log.error("%s", said)

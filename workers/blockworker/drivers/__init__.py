@@ -19,27 +19,27 @@ class NoDriver(JobFailed):
         super().__init__(errno.ENOTSUP, f"no driver '{name}' on host {host}")
 
 
-def find(name: str, host: str) -> Driver:
+def find_driver(name: str, host: str) -> Driver:
     """The driver of jobs of type ``name``.
 
     Raises:
         NoDriver: this host has no driver of the name, or the installed driver cannot be loaded.
     """
-    driver = _load(name)
+    driver = _load_driver(name)
     if driver is None:
         raise NoDriver(name, host)
     return driver
 
 
-def preload() -> None:
+def preload_drivers() -> None:
     """Load every installed driver, for the processes that are forked afterwards."""
     for point in entry_points(group=GROUP):
         with suppress(Exception):  # a driver that cannot be loaded: ``find`` reports the failure
-            _load(point.name)
+            _load_driver(point.name)
 
 
 @cache
-def _load(name: str) -> Driver | None:
+def _load_driver(name: str) -> Driver | None:
     for point in entry_points(group=GROUP, name=name):
         driver = point.load()()
         if not isinstance(driver, Driver):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
-from blockworker.drivers.staged import Staged, attach
+from blockworker.drivers.staged import Staged, open_for_attempt
 from blockworker.host.roots import Roots
 
 
@@ -12,4 +12,4 @@ class Backup(Staged):
     salvages = True
 
     def attached(self, roots: Roots, job: Job) -> Copying:
-        return Copying.of(attach(roots, job.claim, still=True), job)
+        return Copying.of(open_for_attempt(roots, job.claim, still=True), job)

@@ -12,7 +12,7 @@ from blockjobs.model import errors
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, OnChange, OnError
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL
@@ -167,10 +167,10 @@ class Copying(Work):
     def _expect_end(self, copy: Copy, troubles: Sequence[VolumeError]) -> None:
         """Raise the first ignored error if no byte was copied for the length of the stall limit."""
         if copy.offset != self._stuck_at or not self._stuck_since:
-            self._stuck_since = boottime()
+            self._stuck_since = seconds_since_boot()
         ignored = next((trouble for trouble in troubles if self._ignores(trouble)), None)
         limit = self._spec.stall_limit
-        if ignored is not None and boottime() - self._stuck_since >= limit:
+        if ignored is not None and seconds_since_boot() - self._stuck_since >= limit:
             start, end = ignored.offset, ignored.offset + ignored.length
             text = f"{ignored.text}; bytes {start} to {end} were tried for {limit} s, and no other byte came through"
             raise VolumeError(
@@ -185,12 +185,12 @@ class Copying(Work):
         """Wait before a failed piece is tried again: not at all, or ever longer while the copy makes no progress."""
         stuck, self._stuck_at = copy.offset == self._stuck_at, copy.offset
         self._patience = min(LONGEST, 2 * self._patience or LOOK) if stuck else 0.0
-        self.rest(boottime() + self._patience, lambda _: False)
+        self.rest(seconds_since_boot() + self._patience, lambda _: False)
 
     def rest(self, until: float, enough: Callable[[float], bool]) -> None:
         """Obey orders until a time, or until ``enough``, which gets the seconds left, returns true."""
         self._job.point()
-        while (left := until - boottime()) > 0 and not enough(left):
+        while (left := until - seconds_since_boot()) > 0 and not enough(left):
             self._job.wait(min(LOOK, left))
             self._ticks += 1
             self._job.point()
@@ -279,7 +279,7 @@ class Copying(Work):
     # --- progress and result ----------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))
+        return Progress(self._made.copy.offset, self._size, sum_counts(self._before, self._made.copy))
 
     def pulse(self) -> int:
         return self._made.copy.offset + self._made.copy.tries + self._ticks
@@ -300,7 +300,7 @@ class Copying(Work):
         self._attached.close()
 
 
-def counted(before: Mapping[str, int], copy: Copy) -> dict[str, int]:
+def sum_counts(before: Mapping[str, int], copy: Copy) -> dict[str, int]:
     """Bytes by outcome: the sum of ``copy`` and the copies before."""
     counts = {
         "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero, "skipped": copy.bytes_skipped

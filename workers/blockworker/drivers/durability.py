@@ -17,7 +17,7 @@ from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint
 from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Durability:
         self._one = threading.Lock()
         self._stop = threading.Event()
         self._news = threading.Event()
-        self._thread = vital(self._follow, "durability")
+        self._thread = vital_thread(self._follow, "durability")
 
     def __enter__(self) -> Self:
         self._thread.start()

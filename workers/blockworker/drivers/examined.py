@@ -14,7 +14,7 @@ from blockjobs.model.jobs import JobSpec, OnDamage
 from blockworker.host.roots import Roots
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.system.cage.tool import Idle
-from blockworker.volumes.layers import by
+from blockworker.volumes.layers import opener_beneath_roots
 from blockworker.volumes.soundness import examine_volume, notes_on
 
 
@@ -38,8 +38,8 @@ def examine_source(roots: Roots, spec: JobSpec) -> SourceFindings:
     Raises:
         JobFailed: the source is damaged, and the job does not only report damage.
     """
-    notes = notes_on(spec.source.volume, by(roots))
-    found = examine_volume(spec.source.volume, by(roots), roots.cage, top_only=spec.sync == "top")
+    notes = notes_on(spec.source.volume, opener_beneath_roots(roots))
+    found = examine_volume(spec.source.volume, opener_beneath_roots(roots), roots.cage, top_only=spec.sync == "top")
     _expect_sound(spec, found.damage)
     return SourceFindings(notes, found.damage, bool(found.unknown))
 
@@ -52,11 +52,16 @@ def examine_copied(roots: Roots, spec: JobSpec, cut: Cut, idle: Idle) -> tuple[s
     Raises:
         JobFailed: the source is damaged or the check is inconclusive, and the job does not only report damage.
     """
-    volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
+    volume = volumespec.relocate_volume(spec.source.volume, cut.path) if cut else spec.source.volume
     found = examine_volume(
-        volume, by(roots), roots.cage, seconds=PATIENCE.copy_check, top_only=spec.sync == "top", cut=bool(cut),
+        volume,
+        opener_beneath_roots(roots),
+        roots.cage,
+        seconds=PATIENCE.copy_check,
+        top_only=spec.sync == "top",
+        cut=bool(cut),
         idle=idle,
-    )  # fmt: skip
+    )
     damage = (*found.damage, *found.unknown)
     _expect_sound(spec, damage)
     return damage

@@ -18,18 +18,18 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.mirrors import ANEW, BUFFER, GRANULARITY, SIZES_DIFFER
 from blockjobs.model.volumespec import NullVolume
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.attempts import Progress
 from blockworker.copy.convergence import Convergence
 from blockworker.copy.digests import CHUNK
 from blockworker.copy.engine import Copy
-from blockworker.copy.ledger import Ledger, scratch
+from blockworker.copy.ledger import Ledger, scratch_digest_file
 from blockworker.copy.passes import Pass
 from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Job, Opened
-from blockworker.drivers.copying import Copying, counted
+from blockworker.drivers.copying import Copying, sum_counts
 from blockworker.drivers.durability import Durability
-from blockworker.drivers.staged import Attached, Staged, attach, is_null
+from blockworker.drivers.staged import Attached, Staged, is_null, open_for_attempt
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
 from blockworker.system.together import Durably
@@ -51,7 +51,7 @@ class Mirror(Staged):
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
         Quiesce.of(roots.config, spec)
-        size = None if spec.options.get(ANEW) else _existing(roots, spec)
+        size = None if spec.options.get(ANEW) else _existing_size(roots, spec)
         if size is not None and size != source.size:
             raise JobFailed(errno.EINVAL, SIZES_DIFFER)
 
@@ -64,7 +64,7 @@ class Mirror(Staged):
         quiesce = Quiesce.of(roots.config, job.spec)
         if job.claim.number > 1:
             quiesce.recover()
-        return Mirroring.of(attach(roots, job.claim), job).with_hook(quiesce)
+        return Mirroring.of(open_for_attempt(roots, job.claim), job).with_hook(quiesce)
 
 
 class Mirroring(Copying):
@@ -74,7 +74,7 @@ class Mirroring(Copying):
         options = job.spec.options
         self._granularity = int(options.get("granularity") or GRANULARITY)
         self._lanes = max(1, min(2, int(options.get("buf-size") or BUFFER) // CHUNK))
-        self._digests = attached.digests or scratch(attached.source.size)
+        self._digests = attached.digests or scratch_digest_file(attached.source.size)
         self._ledger = Ledger(self._digests, attached.source.size)
         # Only a first attempt knows that no attempt wrote before: a later attempt copies the whole source.
         self._learning = job.spec.sync == "none" and job.claim.number == 1
@@ -142,22 +142,22 @@ class Mirroring(Copying):
     def _follow(self, job: Job) -> bool:
         """Run a pass durably; return whether the pass found no dirty block."""
         # The identity before the last pass is not needed; and while the source is frozen, each moment counts.
-        before, began = None if self._asked else self._attached.source.identity(), boottime()
+        before, began = None if self._asked else self._attached.source.identity(), seconds_since_boot()
         settled, counts, last = self._now
         this = self._pass()
         self._made = Durability(this, job, self._attached.staging)
-        self._now = (_copied(settled, last), counted(counts, last), this)
+        self._now = (_copied_bytes(settled, last), sum_counts(counts, last), this)
         self.run(self._made)
         self.check_source()
         self._clean = before if not this.dirty else None
         was = self._convergence.diverging
-        rates = self._convergence.look(began, boottime(), this.dirty)
+        rates = self._convergence.look(began, seconds_since_boot(), this.dirty)
         if rates is not None and not was:
             log.warning("job %s: does not converge: %s", job.spec.id, rates)
             job.diverging(passes=rates.passes, dirty_rate=rates.dirty, copy_rate=rates.copy)
         elif was and not self._convergence.diverging:
             job.diverging(passes=0, dirty_rate=0, copy_rate=0)
-        self._took = boottime() - began
+        self._took = seconds_since_boot() - began
         return not this.dirty
 
     def _idle(self) -> bool:
@@ -171,7 +171,7 @@ class Mirroring(Copying):
         following = ready and not self._convergence.diverging
         seconds = max(FOLLOW, self._took) if following else self._convergence.rest
         self.rest(
-            boottime() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED)
+            seconds_since_boot() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED)
         )  # fmt: skip
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
@@ -188,9 +188,9 @@ class Mirroring(Copying):
 
     def progress(self) -> Progress:
         settled, counts, copy = self._now
-        done = _copied(settled, copy)
+        done = _copied_bytes(settled, copy)
         left = copy.dirty - copy.copied if isinstance(copy, Pass) else self._size - copy.offset
-        return Progress(done, done + left, counted(counts, copy))
+        return Progress(done, done + left, sum_counts(counts, copy))
 
     def pulse(self) -> int:
         *_, copy = self._now
@@ -201,16 +201,16 @@ class Mirroring(Copying):
         self._digests.close()  # scratch digests too; a repeated call is harmless
 
 
-def _copied(settled: int, copy: Copy) -> int:
+def _copied_bytes(settled: int, copy: Copy) -> int:
     return settled + (copy.copied if isinstance(copy, Pass) else copy.offset)
 
 
-def _existing(roots: Roots, spec: JobSpec) -> int | None:
+def _existing_size(roots: Roots, spec: JobSpec) -> int | None:
     """The size of the contents that the target would replace; None without contents."""
     if spec.in_place:
         return None  # a device may be larger
     if is_null(spec):
-        bottom = volumespec.bottom(spec.target.volume)
+        bottom = volumespec.bottom_volume(spec.target.volume)
         return bottom.size if isinstance(bottom, NullVolume) else None
     held = existing_contents(roots, spec.target.volume) if spec.overwrite else None
     return None if held is None else held.size

@@ -17,18 +17,18 @@ from blockworker.copy.digests import CHUNK
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
-from blockworker.drivers.staged import attach
+from blockworker.drivers.staged import open_for_attempt
 from blockworker.host.roots import Roots
 from blockworker.records.journal import MemberFiles
 from blockworker.targets import manifest
-from blockworker.targets.attributes import Attributes, parse
+from blockworker.targets.attributes import Attributes, parse_attributes
 from blockworker.targets.given import given_back
 from blockworker.targets.proof import MANIFEST
 
 
 class Restore(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-        record = manifest.load(path + MANIFEST, roots.open_published)
+        record = manifest.load_manifest(path + MANIFEST, roots.open_published)
         whole: int = record["size"]
         on = Tolerate.DIFFERENCES if spec.options.get(FORCE) else Tolerate.NOTHING
         offset, size = spec.offset, spec.length or whole - spec.offset
@@ -54,8 +54,8 @@ class Restore(Published):
         """Attributes from the manifest, as far as a manifest may name attributes; a range of an image gets none."""
         if spec.offset or spec.length:
             return Attributes()
-        path = volumespec.label(spec.source.volume)
-        return parse(manifest.load(path + MANIFEST, roots.open_published).get("attributes"))
+        path = volumespec.volume_label(spec.source.volume)
+        return parse_attributes(manifest.load_manifest(path + MANIFEST, roots.open_published).get("attributes"))
 
     def allocated(self, spec: JobSpec, source: object) -> int | None:  # noqa: ARG002
         return source.allocated() if isinstance(source, CheckedSource) and source.is_raw else None
@@ -65,7 +65,7 @@ class Restore(Published):
 
     def attached(self, roots: Roots, job: Job) -> Restoring:
         source = self.source(roots, job.spec)
-        return Restoring.of(attach(roots, job.claim, source=source), job).checking(source)
+        return Restoring.of(open_for_attempt(roots, job.claim, source=source), job).checking(source)
 
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:
         facts = {name: result[name] for name in ("checked", "differing") if name in result}

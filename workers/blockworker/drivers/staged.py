@@ -18,7 +18,7 @@ from blockjobs.model.jobs import WHOLE, Checkpoint, JobSpec, OnChange, OnError, 
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.registry.attempts import Claim
 from blockworker.copy.digests import DigestFile
-from blockworker.cuts.cut_files import brace, keep, make, refused
+from blockworker.cuts.cut_files import make_cut, make_cut_durable, refused_reflink, write_back_source
 from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Driver, Opened
 from blockworker.drivers.examined import SourceFindings, examine_copied, examine_source, manifest_keys
@@ -31,7 +31,7 @@ from blockworker.system.together import Durably, do_alone
 from blockworker.targets import inplace, manifest, replaced, settle
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
-from blockworker.targets.images import cluster_size, rewritable
+from blockworker.targets.images import cluster_size, is_rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.opening import opening_member, target_path
 from blockworker.targets.prepare import preparing_member
@@ -107,13 +107,13 @@ class Staged(Driver):
 
     def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
         """Attributes of the source besides its content: of a file, or of an image's top file; none for a device."""
-        bottom = volumespec.bottom(spec.source.volume)
+        bottom = volumespec.bottom_volume(spec.source.volume)
         return attributes_of_source(roots, bottom.filename) if isinstance(bottom, FileVolume) else Attributes()
 
     def allocated(self, spec: JobSpec, source: Source) -> int | None:
         """Most bytes that a copy occupies: the allocation of a raw file; None: unknown."""
         volume = spec.source.volume
-        raw = volumespec.formatted(volume) is None and isinstance(volumespec.bottom(volume), FileVolume)
+        raw = volumespec.format_image(volume) is None and isinstance(volumespec.bottom_volume(volume), FileVolume)
         return source.allocated() if raw else None
 
     def wanted(self, roots: Roots, member: MemberFiles) -> Attributes:  # noqa: ARG002
@@ -174,19 +174,21 @@ class Staged(Driver):
         """Explain why no cut is made for a target outside our files: no journal could record the cut."""
         if not self.cuts:
             return ""
-        why = "" if spec.snapshot == cuts.NONE else refused(spec, "its target is written in place")
+        why = "" if spec.snapshot == cuts.NONE else refused_reflink(spec, "its target is written in place")
         expect_still(spec.source.volume, roots, live=spec.live)
         _expect_no_freeze(roots, spec, why)
         return why
 
     def brace(self, roots: Roots, spec: JobSpec) -> None:
-        brace(roots, _kept(roots, spec))
+        write_back_source(roots, _journaled_cut(roots, spec))
 
     def cut(self, roots: Roots, spec: JobSpec, opened: Mapping[str, Any]) -> Cut:
-        return make(roots, _member(roots, spec), spec, Identity.from_list(opened.get("identity") or ["none"]))
+        return make_cut(
+            roots, _opened_member(roots, spec), spec, Identity.from_list(opened.get("identity") or ["none"])
+        )
 
     def keep(self, roots: Roots, spec: JobSpec, cut: Cut) -> None:  # noqa: ARG002
-        keep(roots, _kept(roots, spec))
+        make_cut_durable(roots, _journaled_cut(roots, spec))
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
         """Refuse a job that this driver cannot do, before any file is made.  Raises JobFailed."""
@@ -203,11 +205,11 @@ class Staged(Driver):
         roots = batch.roots
         if is_null(spec):
             return Prepared()
-        place = inplace.find(roots, spec) if spec.in_place else _opened_in(batch, spec)
+        place = inplace.find_device_record(roots, spec) if spec.in_place else _opened_in(batch, spec)
         if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
         self._expect_promised(spec, place.size, opened, result)
-        record = manifest.build(
+        record = manifest.build_manifest(
             replace(spec, digests=False) if spec.in_place else spec, size=place.size,
             identity=Identity.from_list(opened["identity"]), source_change=result["source-change"],
             cut=opened.get("cut", {}),
@@ -222,7 +224,7 @@ class Staged(Driver):
             record["attributes"] = place.attributes or None
             made = yield from preparing_member(batch, place, durable.ranges, record, self.wanted(roots, place))
         else:
-            inplace.prepare(roots, place, durable, record)
+            inplace.prepare_device(roots, place, durable, record)
             made = Prepared()
         return replace(made, warnings=(*result.get("damage", ()), *made.warnings))
 
@@ -239,24 +241,24 @@ class Staged(Driver):
 
     def committing(self, batch: Batch, spec: JobSpec, number: int) -> Durably[None]:
         if spec.in_place:
-            inplace.commit(batch.roots, inplace.find(batch.roots, spec), number)
+            inplace.commit_device(batch.roots, inplace.find_device_record(batch.roots, spec), number)
         elif not is_null(spec):
             yield from settle.committing_job(batch, spec, number)
 
     def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         if spec.in_place:
-            return inplace.abort(roots, spec.id, number)
+            return inplace.abort_device(roots, spec.id, number)
         if not is_null(spec):
             settle.abort_job(roots, spec, number, opened=opened)
         return None
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
         if not is_null(spec) and not spec.in_place:
-            root = roots.root_of(volumespec.label(spec.target.volume), write=True)
+            root = roots.root_of(volumespec.volume_label(spec.target.volume), write=True)
             settle.clean_transaction(roots, spec.transaction, root)
 
 
-def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:
+def open_for_attempt(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:
     """Open both volumes for an attempt; the lock of the staging file or device is held until ``close``.
 
     ``source``: the source, if already open.  ``still``: the source is read without a cut, and a process that begins to
@@ -265,7 +267,7 @@ def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: b
     spec = claim.spec
     with ExitStack() as stack:
         if spec.overwrite and not spec.in_place and not is_null(spec):
-            stack.enter_context(replaced.held(roots, _member(roots, spec)))
+            stack.enter_context(replaced.locked_replaced_file(roots, _opened_member(roots, spec)))
         watch = None
         if source is None:
             cut = bool(cut_of(claim))
@@ -273,38 +275,40 @@ def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: b
             stack.callback(watch.close)
         # QEMU's own lock would keep a guest from starting: QEMU's server takes no lock, and the watch notices the
         # guest.
-        attached = _attach(roots, claim, source=source, shared=still)
-        return replace(attached, watch=watch, locks=stack.pop_all(), examine=_examination(roots, claim))
+        attached = _open_by_target(roots, claim, source=source, shared=still)
+        return replace(attached, watch=watch, locks=stack.pop_all(), examine=_source_examination(roots, claim))
 
 
-def _examination(roots: Roots, claim: Claim) -> Callable[[Idle], tuple[str, ...]]:
+def _source_examination(roots: Roots, claim: Claim) -> Callable[[Idle], tuple[str, ...]]:
     """The attempt's check of the source for damage; an empty check if OPEN did the check."""
     if not claim.opened.get("unchecked"):
         return lambda _: ()
     return partial(examine_copied, roots, claim.spec, cut_of(claim))
 
 
-def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) -> Attached:
+def _open_by_target(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) -> Attached:
     spec = claim.spec
     cut = cut_of(claim)
     if source is None:
-        volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
+        volume = volumespec.relocate_volume(spec.source.volume, cut.path) if cut else spec.source.volume
         source = open_source(volume, roots, top_only=spec.sync == "top", shared=shared)
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)
-            done = _durable(claim.durable, spec.id)
+            done = _durable_ranges(claim.durable, spec.id)
             lost = claim.durable.salvaged if done.total() else WHOLE
-            others = isinstance(volumespec.bottom(spec.target.volume), OtherVolume)  # the cost of a zero is unknown
+            others = isinstance(
+                volumespec.bottom_volume(spec.target.volume), OtherVolume
+            )  # the cost of a zero is unknown
             return Attached(
                 source, target, None, done, spec.id, salvaged=lost, hole_step=HOLE_STEP if others else 0
             )  # fmt: skip
         if spec.in_place:
             return _in_place(roots, claim, source)
-        member = _member(roots, spec)
+        member = _opened_member(roots, spec)
         staged = StagedTarget.take(roots, member, claim.token)
         try:
-            return _staged(roots, claim, source, member, staged)
+            return _open_with_staging_file(roots, claim, source, member, staged)
         except BaseException:
             staged.close()
             raise
@@ -317,17 +321,19 @@ def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
     spec = claim.spec
     device = DeviceTarget.take(roots, spec, claim.token)
     target = filter_target(spec.target.volume, device)
-    done, untouched = _durable(claim.durable, device.record.uuid), device.record.untouched
+    done, untouched = _durable_ranges(claim.durable, device.record.uuid), device.record.untouched
     return Attached(
         source, target, None, done, device.record.uuid, untouched=untouched, hole_step=HOLE_STEP,
         salvaged=claim.durable.salvaged if done.total() else WHOLE,
     )  # fmt: skip
 
 
-def _staged(roots: Roots, claim: Claim, source: Source, member: MemberFiles, staged: StagedTarget) -> Attached:
-    spec, done = claim.spec, _durable(claim.durable, member.uuid)
-    image = volumespec.formatted(spec.target.volume)
-    again = image is None or rewritable(image, compress=spec.compress)
+def _open_with_staging_file(
+    roots: Roots, claim: Claim, source: Source, member: MemberFiles, staged: StagedTarget
+) -> Attached:
+    spec, done = claim.spec, _durable_ranges(claim.durable, member.uuid)
+    image = volumespec.format_image(spec.target.volume)
+    again = image is None or is_rewritable(image, compress=spec.compress)
     if not staged.fresh and not (again and done.total()):
         staged.start_over(roots)  # no durable byte is in the file: an empty file needs no zeros
         done = RangeSet()
@@ -355,13 +361,13 @@ def _expect_no_freeze(roots: Roots, spec: JobSpec, why: str) -> None:
 
 def _is_layer(spec: JobSpec) -> bool:
     """Whether only the top of several layers is copied: the target alone can then not be compared with digests."""
-    image = volumespec.formatted(spec.source.volume)
+    image = volumespec.format_image(spec.source.volume)
     return spec.sync == "top" and image is not None and image.backing is not None
 
 
 def is_null(spec: JobSpec) -> bool:
     """Whether the target is outside our files: ``null-co``, or a foreign volume, written in place."""
-    return isinstance(volumespec.bottom(spec.target.volume), NullVolume | OtherVolume)
+    return isinstance(volumespec.bottom_volume(spec.target.volume), NullVolume | OtherVolume)
 
 
 def is_staged(spec: JobSpec) -> bool:
@@ -369,7 +375,7 @@ def is_staged(spec: JobSpec) -> bool:
     return not is_null(spec) and not spec.in_place
 
 
-def _member(roots: Roots, spec: JobSpec) -> MemberFiles:
+def _opened_member(roots: Roots, spec: JobSpec) -> MemberFiles:
     with Batch(roots) as batch:
         return _opened_in(batch, spec)
 
@@ -381,14 +387,14 @@ def _opened_in(batch: Batch, spec: JobSpec) -> MemberFiles:
     return member
 
 
-def _kept(roots: Roots, spec: JobSpec) -> CutRecord:
-    kept = _member(roots, spec).cut
+def _journaled_cut(roots: Roots, spec: JobSpec) -> CutRecord:
+    kept = _opened_member(roots, spec).cut
     if kept is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
     return kept
 
 
-def _durable(durable: Checkpoint, staging: str) -> RangeSet:
+def _durable_ranges(durable: Checkpoint, staging: str) -> RangeSet:
     """The ranges that an earlier attempt made durable; the ranges count only for the file that was written."""
     return RangeSet(durable.ranges if durable.staging == staging else ())
 

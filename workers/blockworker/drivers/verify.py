@@ -24,7 +24,7 @@ from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
-from blockworker.drivers.staged import attach
+from blockworker.drivers.staged import open_for_attempt
 from blockworker.host.roots import Roots
 from blockworker.system.cage.tool import Idle
 from blockworker.targets import manifest
@@ -38,34 +38,34 @@ class Verify(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
         if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else a copy from a write root
             raise JobFailed(errno.EINVAL, f"target {spec.target.text}: nothing but null-co was expected of a verify")
-        return _published(roots, path, spec.options)
+        return _open_published_image(roots, path, spec.options)
 
     def attached(self, roots: Roots, job: Job) -> Verifying:
         source = self.source(roots, job.spec)
-        path = volumespec.label(job.spec.source.volume)
-        attached = attach(roots, job.claim, source=source)
+        path = volumespec.volume_label(job.spec.source.volume)
+        attached = open_for_attempt(roots, job.claim, source=source)
         return Verifying.of(replace(attached, examine=partial(_damage_of, roots, path)), job)
 
 
 def _damage_of(roots: Roots, path: str, idle: Idle) -> tuple[str, ...]:
     """Damage of the tables of a formatted image, a line each."""
-    return manifest.image_damage(path, _record(roots, path), roots.open_published, roots.cage, idle)
+    return manifest.image_damage(path, _load_image_manifest(roots, path), roots.open_published, roots.cage, idle)
 
 
-def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSource:
-    record = _record(roots, path)
+def _open_published_image(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSource:
+    record = _load_image_manifest(roots, path)
     job = options.get(JOB)
     if job and (record.get("job"), record.get("run")) != (job, options.get(RUN)):
         text = f"image {path} was replaced: its manifest is of job '{str(record.get('job'))[:200]}', not of '{job}'"
         raise JobFailed(errno.ESTALE, text)
-    return manifest.checked(path, record, roots.open_published, roots.cage)
+    return manifest.open_checked(path, record, roots.open_published, roots.cage)
 
 
-def _record(roots: Roots, path: str) -> dict[str, Any]:
+def _load_image_manifest(roots: Roots, path: str) -> dict[str, Any]:
     """The manifest beside an image."""
     os.close(roots.open_published(path))  # an error of the image's path is reported for the image, not for the manifest
     try:
-        return manifest.load(path + MANIFEST, roots.open_published)
+        return manifest.load_manifest(path + MANIFEST, roots.open_published)
     except JobFailed as failed:
         if failed.errno != errno.ENOENT:
             raise
@@ -80,7 +80,7 @@ class Verifying(Copying):
         super().start(job)
         damage = [f"its tables are damaged: {line}" for line in self._damage]
         if found := "; ".join(filter(None, [said_of(self._checked), *damage])):
-            raise JobFailed(errno.EBADMSG, f"image {volumespec.label(self._spec.source.volume)}: {found}")
+            raise JobFailed(errno.EBADMSG, f"image {volumespec.volume_label(self._spec.source.volume)}: {found}")
 
     def _copy(self) -> Copy:
         attached = self._attached

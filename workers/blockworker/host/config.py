@@ -97,7 +97,7 @@ STATE: Final = "/var/lib/blockjobs"  # parent of the default state directories, 
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
 
 
-def load(path: str | os.PathLike[str]) -> HostConfig:
+def load_host_config(path: str | os.PathLike[str]) -> HostConfig:
     """Read ``host.toml``.
 
     Raises:
@@ -115,12 +115,12 @@ def load(path: str | os.PathLike[str]) -> HostConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{os.fspath(path)}: {error}: TOML was expected") from None
     try:
-        return _config(keys, os.fspath(path))
+        return _config_of_keys(keys, os.fspath(path))
     except BadInput as error:
         raise BadInput(f"{os.fspath(path)}: {error}") from None
 
 
-def _config(keys: Mapping[str, Any], path: str) -> HostConfig:
+def _config_of_keys(keys: Mapping[str, Any], path: str) -> HostConfig:
     for key, value in keys.items():
         if key not in _KEYS:
             raise BadInput(f"{key}: unknown key: one of {', '.join(_KEYS)} was expected")
@@ -137,19 +137,19 @@ def _config(keys: Mapping[str, Any], path: str) -> HostConfig:
     if not 1 <= thaw_after <= 600:
         raise BadInput(f"thaw-after: {thaw_after}: {_KEYS['thaw-after'][1]} was expected")
     return HostConfig(
-        name=ids.host(keys["name"]),
+        name=ids.checked_host_name(keys["name"]),
         slots=slots,
-        read_roots=_directories("read-roots", keys["read-roots"]),
-        write_roots=_directories("write-roots", keys["write-roots"]),
+        read_roots=_checked_directories("read-roots", keys["read-roots"]),
+        write_roots=_checked_directories("write-roots", keys["write-roots"]),
         allow_overwrite=keys.get("allow-overwrite", False),
         allow_in_place=keys.get("allow-in-place", False),
         devices=_device_paths(keys.get("devices", [])),
-        commands=_commands(keys.get("commands", {})),
+        commands=_checked_commands(keys.get("commands", {})),
         thaw_after=thaw_after,
         uncaged_formats=keys.get("uncaged-formats", False),
-        state=_state(keys.get("state", default_state(ids.host(keys["name"])))),
+        state=_checked_state_path(keys.get("state", default_state(ids.checked_host_name(keys["name"])))),
         must_be_mounted=keys.get("must-be-mounted", False),
-        restore_roots=_directories("restore-roots", keys.get("restore-roots", [])),
+        restore_roots=_checked_directories("restore-roots", keys.get("restore-roots", [])),
         backup_owner=ownership.parse_owner(keys.get("backup-owner", "")),
         backup_mode=ownership.parse_mode(keys.get("backup-mode", "0600")),
         path=path,
@@ -161,16 +161,16 @@ def default_state(name: Host) -> str:
     return f"{STATE}/{name}"
 
 
-def _state(path: str) -> str:
-    return path and _plain("state", path.removesuffix("/"))
+def _checked_state_path(path: str) -> str:
+    return path and _checked_path("state", path.removesuffix("/"))
 
 
-def _directories(key: str, values: list[object]) -> tuple[str, ...]:
+def _checked_directories(key: str, values: list[object]) -> tuple[str, ...]:
     roots = []
     for value in values:
         if not isinstance(value, str):
             raise BadInput(f"{key}: {value!r}: {_KEYS[key][1]} was expected")
-        root = value if value == "/" else _plain(key, value.removesuffix("/"))
+        root = value if value == "/" else _checked_path(key, value.removesuffix("/"))
         if not _is_directory(root):
             raise BadInput(f"{key}: '{root}' is not an existing directory")
         roots.append(root)
@@ -192,28 +192,28 @@ def _is_directory(path: str) -> bool:
 
 def _device_paths(values: list[object]) -> tuple[str, ...]:
     for value in values:
-        if not isinstance(value, str) or not _plain("devices", value).startswith("/dev/"):
+        if not isinstance(value, str) or not _checked_path("devices", value).startswith("/dev/"):
             raise BadInput(f"devices: {value!r}: {_KEYS['devices'][1]} was expected")
     return tuple(str(value) for value in values)
 
 
-def _commands(values: dict[str, object]) -> dict[str, tuple[str, ...]]:
+def _checked_commands(values: dict[str, object]) -> dict[str, tuple[str, ...]]:
     commands = {}
     for name, argv in values.items():
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise BadInput(f"commands.{name}: {argv!r}: {_KEYS['commands'][1]} was expected")
-        commands[name] = (_plain(f"commands.{name}", argv[0]), *argv[1:])
+        commands[name] = (_checked_path(f"commands.{name}", argv[0]), *argv[1:])
     return commands
 
 
-def _plain(key: str, path: str) -> str:
+def _checked_path(key: str, path: str) -> str:
     try:
         return volumespec.checked_path(path)
     except BadInput as error:
         raise BadInput(f"{key}: {error}") from None
 
 
-def dump(config: HostConfig) -> str:
+def host_config_text(config: HostConfig) -> str:
     """The text of a ``host.toml`` that ``load`` reads back as ``config``."""
     values: dict[str, object] = {
         "name": str(config.name),
@@ -247,7 +247,7 @@ def machine_id() -> str:
     return blake3(f"blockjobs:{text or read_boot_id() or platform.node()}".encode()).hexdigest()[:16]
 
 
-def facts() -> dict[str, str | int]:
+def machine_facts() -> dict[str, str | int]:
     """Facts of the machine, shown by ``blockjobs hosts``."""
     return {
         "cpus": psutil.cpu_count() or 1,

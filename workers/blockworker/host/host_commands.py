@@ -17,14 +17,14 @@ from blockworker.host.config import HostConfig
 LIMIT: Final = 60.0  # seconds that a call may take
 
 
-def allowed(config: HostConfig, name: str) -> tuple[str, ...]:
+def allowed_command(config: HostConfig, name: str) -> tuple[str, ...]:
     """The words of a command. Raises JobFailed: the host does not allow the command."""
     if name not in config.commands:
         raise JobFailed(errno.EPERM, f"command '{name}' is not allowed by host.toml of host {config.name}")
     return config.commands[name]
 
 
-def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fence: int = -1) -> str:
+def call_host_command(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fence: int = -1) -> str:
     """Run a command and return its output. ``words``: the first word names the operation, also in errors.
 
     ``fence``: the descriptor of a lock that stays held while the command runs, even if this process dies; the command
@@ -48,11 +48,11 @@ def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fenc
         process.communicate()
         raise JobFailed(errno.ETIMEDOUT, f"command '{name}' took more than {limit:.0f} s on {words[0]}") from None
     if process.returncode:
-        raise JobFailed(errno.EIO, ended(name, words[0], process.returncode, stderr))
+        raise JobFailed(errno.EIO, command_failure(name, words[0], process.returncode, stderr))
     return stdout.decode(errors="replace")
 
 
-def ended(name: str, word: str, code: int, stderr: bytes) -> str:
+def command_failure(name: str, word: str, code: int, stderr: bytes) -> str:
     """The failure of a command, with the last line of its error output."""
     said = stderr.decode(errors="replace").strip().splitlines()[-1:]
     return f"command '{name}' on {word}: {describe_end(code)}{': ' + said[0] if said else ''}"

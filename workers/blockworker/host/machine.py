@@ -42,9 +42,9 @@ def draw_token(config: HostConfig) -> None:
     Raises:
         JobFailed: the directory of the records does not answer.
     """
-    if (place := state.place_of(config)) is not None:
+    if (place := state.state_directory_of(config)) is not None:
         try:
-            _answered(_draw, place)
+            _call_with_deadline(_draw_token, place)
         except OSError as error:
             log.warning("%s/%s: %s: this machine is known by its boot alone", place.path, NAME, error.strerror)
 
@@ -55,7 +55,7 @@ def machine_name(config: HostConfig) -> str:
     Raises:
         JobFailed: the directory of the host's records does not answer.
     """
-    place = state.place_of(config)
+    place = state.state_directory_of(config)
     token = _token_of(place) if place is not None else ""
     return blake3(f"{machine_id()}:{read_boot_id()}:{token}".encode()).hexdigest()[:16]
 
@@ -81,12 +81,12 @@ def is_gone(process: WorkerProcess) -> bool:
 def _token_of(place: StatePlace) -> str:
     """The token among the host's records; "" if none exists or can be read."""
     try:
-        return _answered(_read, place)
+        return _call_with_deadline(_read_token, place)
     except OSError:
         return ""
 
 
-def _answered(act: Callable[[StatePlace], str], place: StatePlace) -> str:
+def _call_with_deadline(act: Callable[[StatePlace], str], place: StatePlace) -> str:
     """Call ``act`` in a thread and return its result. Raises JobFailed: the call hangs."""
     found = Crew(act, {place: place}, {place: place}).wait([place], time.monotonic() + HANGS_AFTER)
     if place not in found:
@@ -94,16 +94,16 @@ def _answered(act: Callable[[StatePlace], str], place: StatePlace) -> str:
     return found[place]
 
 
-def _read(place: StatePlace) -> str:
+def _read_token(place: StatePlace) -> str:
     return (state.read_record(place, NAME) or b"").decode("ascii", "replace").strip()
 
 
-def _draw(place: StatePlace) -> str:
-    if not _read(place):
-        with state.changing(place, NAME):  # the other worker may draw a token at this moment
-            if not _read(place):
+def _draw_token(place: StatePlace) -> str:
+    if not _read_token(place):
+        with state.locked_record(place, NAME):  # the other worker may draw a token at this moment
+            if not _read_token(place):
                 state.write_record(place, NAME, uuid.uuid4().hex.encode() + b"\n")
-    return _read(place)
+    return _read_token(place)
 
 
 def _pid_namespace() -> int:

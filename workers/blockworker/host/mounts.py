@@ -18,7 +18,7 @@ from typing import Any, Final
 from blockjobs.model.errors import JobFailed
 from blockworker.host import state
 from blockworker.host.config import HostConfig
-from blockworker.host.seen import Seen, changed, describe
+from blockworker.host.seen import Seen, directory_identity, why_path_refused
 from blockworker.host.state import StatePlace
 
 NAME: Final = "roots.json"
@@ -83,13 +83,13 @@ class Mounts:
         st = os.fstat(fd)
         if self._trusted.get(path) == (st.st_dev, st.st_ino):
             return
-        now = describe(path, fd, write_root=path in self._config.target_roots)
+        now = directory_identity(path, fd, write_root=path in self._config.target_roots)
         if now.write_root:
             self._expect_mount_point(now, st)
         with self._one:
             before = self.seen().get(path)
             if before is not None and not before.is_same(now):
-                raise RootAway(changed(before, now))
+                raise RootAway(why_path_refused(before, now))
             if before is None and state.has_directory(self._config):
                 self._write(now)
             self._trusted[path] = st.st_dev, st.st_ino
@@ -126,8 +126,8 @@ class Mounts:
     def seen(self) -> Mapping[str, Seen]:
         """Every path on record, as the record is on disk now."""
         with self._one:
-            place = state.place_of(self._config)
-            if place is not None and self._stamp != (stamp := _stamp(f"{place.path}/{NAME}")):
+            place = state.state_directory_of(self._config)
+            if place is not None and self._stamp != (stamp := _record_stamp(f"{place.path}/{NAME}")):
                 self._memory, self._stamp = self._read(), stamp
             return self._memory.seen
 
@@ -147,7 +147,7 @@ class Mounts:
         """
         with self._one:
             if path not in self.seen():
-                self._write(describe(path, fd, write_root=write_root))
+                self._write(directory_identity(path, fd, write_root=write_root))
 
     def accept(self, path: str) -> tuple[Seen | None, Seen]:
         """Record the present file system of a path as the expected one; return the former record and the new record.
@@ -165,7 +165,7 @@ class Mounts:
             except OSError as error:
                 raise JobFailed(error.errno or errno.EIO, f"{path}: {error.strerror}") from None
             try:
-                now = describe(path, fd, write_root=is_root or (before is not None and before.write_root))
+                now = directory_identity(path, fd, write_root=is_root or (before is not None and before.write_root))
             finally:
                 os.close(fd)
             self._write(now)
@@ -188,7 +188,7 @@ class Mounts:
 
     def _read(self) -> Memory:
         """The record in the host's place for records, completed by the records in other places."""
-        found = [_parsed(place) for place in state.places_of(self._config)]
+        found = [_read_root_memory(place) for place in state.places_of(self._config)]
         seen: dict[str, Seen] = {}
         for memory in reversed(found):
             seen |= memory.seen
@@ -198,22 +198,22 @@ class Mounts:
         self._change(lambda seen: {**seen, look.path: look})
 
     def _change(self, change: Callable[[Mapping[str, Seen]], Mapping[str, Seen]]) -> None:
-        place = state.place_of(self._config)
+        place = state.state_directory_of(self._config)
         if place is None:
             return
-        with state.failing(place.path), state.changing(place, NAME):
+        with state.state_errors_as_failure(place.path), state.locked_record(place, NAME):
             memory = self._read()
             memory = replace(memory, seen=change(memory.seen))
             state.write_record(place, NAME, memory.dump())
-            self._memory, self._stamp = memory, _stamp(f"{place.path}/{NAME}")
+            self._memory, self._stamp = memory, _record_stamp(f"{place.path}/{NAME}")
 
 
-def _parsed(place: StatePlace) -> Memory:
+def _read_root_memory(place: StatePlace) -> Memory:
     text = state.read_record(place, NAME)
     return Memory() if text is None else Memory.parse(text, f"{place.path}/{NAME}")
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _record_stamp(path: str) -> tuple[int, int]:
     """Inode and modification time of a record: they change when the record is replaced."""
     try:
         st = os.stat(path)

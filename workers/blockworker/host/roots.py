@@ -188,7 +188,7 @@ class Roots:
             raise JobFailed(errno.EACCES, f"host {self.config.name} does not allow devices to be written ({path})")
         real = os.path.realpath(path)
         allowed = self.config.devices
-        named = any(_fits(path, each) for each in allowed)
+        named = any(_matches_pattern(path, each) for each in allowed)
         if not named and real not in map(os.path.realpath, allowed):
             known = ", ".join(allowed) or "none"
             raise JobFailed(errno.EACCES, f"{path} is not in the devices of host {self.config.name} ({known})")
@@ -196,7 +196,7 @@ class Roots:
             raise JobFailed(errno.EACCES, f"{path} leads to {real}: a device under /dev was expected")
         with self._told(what, path):
             if not stat.S_ISBLK((st := os.stat(real)).st_mode):  # before it is opened: that can have effects
-                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {file_kind(st)}: a block device was expected")
             if write and _takes_no_writes(st.st_rdev):
                 raise JobFailed(errno.EROFS, f"target {path} on host {self.config.name} is a read-only device")
             mode = os.O_RDWR | os.O_EXCL if write else os.O_RDONLY
@@ -209,9 +209,9 @@ class Roots:
                 raise JobFailed(errno.EBUSY, f"{text} anything that is, was expected") from None
             try:
                 if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
-                    raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+                    raise JobFailed(errno.ENOTBLK, f"{what} {path} is {file_kind(st)}: a block device was expected")
                 if write:  # O_EXCL keeps mounts and mappings away; QEMU checks only its own locks
-                    image_locks.own(fd, f"target {path} on host {self.config.name}")
+                    image_locks.lock_as_sole_writer(fd, f"target {path} on host {self.config.name}")
                     _expect_relatives_closed(fd, f"target {path} on host {self.config.name}")
             except BaseException:
                 os.close(fd)
@@ -227,7 +227,7 @@ class Roots:
     def missing_dirs(self, base: str, path: str) -> list[str]:
         """The missing directories from below ``base`` down to ``path``, outermost first."""
         missing = []
-        for directory in between(base, path):
+        for directory in directories_between(base, path):
             try:
                 os.close(self.open_dir(directory))
             except JobFailed as failed:
@@ -245,7 +245,7 @@ class Roots:
         made = []
         parent = self.open_dir(base, what="target directory")
         try:
-            for directory in between(base, path):
+            for directory in directories_between(base, path):
                 with self._told("directory", directory):
                     try:
                         os.mkdir(os.path.basename(directory), 0o700, dir_fd=parent)
@@ -281,7 +281,7 @@ class Roots:
             raise
         try:
             self._expect_mounted(root, top, path)
-            return _beneath(top, root.relative(path), flags | os.O_CLOEXEC)
+            return _open_beneath(top, root.relative(path), flags | os.O_CLOEXEC)
         finally:
             os.close(top)
 
@@ -292,7 +292,7 @@ class Roots:
                 self.mounts.expect(place, top)
             elif root.holds(place):
                 try:
-                    fd = _beneath(top, root.relative(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                    fd = _open_beneath(top, root.relative(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 except FileNotFoundError:
                     raise self.mounts.missing(place, path) from None
                 try:
@@ -305,7 +305,7 @@ class Roots:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if not stat.S_ISREG(st.st_mode):
             code = errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.EINVAL
-            raise JobFailed(code, f"{what} {path} is {kind_of(st)}: a regular file was expected")
+            raise JobFailed(code, f"{what} {path} is {file_kind(st)}: a regular file was expected")
 
     @contextmanager
     def _told(self, what: str, path: str) -> Iterator[None]:
@@ -328,7 +328,7 @@ class Roots:
             raise JobFailed(code, text) from None
 
 
-def _fits(path: str, pattern: str) -> bool:
+def _matches_pattern(path: str, pattern: str) -> bool:
     """Whether a path matches a pattern, in which ``*`` stands for any part of one name."""
     parts, patterns = path.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(_same_name, parts, patterns))
@@ -362,12 +362,12 @@ def _takes_no_writes(rdev: int) -> bool:
         return False
 
 
-def kind_of(st: os.stat_result) -> str:
+def file_kind(st: os.stat_result) -> str:
     """The kind of a file (``a FIFO``, ``a directory``...), for messages."""
     return _KINDS.get(stat.S_IFMT(st.st_mode), "of an unknown kind")
 
 
-def between(base: str, path: str) -> list[str]:
+def directories_between(base: str, path: str) -> list[str]:
     """The directories below ``base`` down to and including ``path``, outermost first."""
     if not Root(base).holds(path):
         raise JobFailed(errno.EINVAL, f"{path} is not below {base}")
@@ -377,7 +377,7 @@ def between(base: str, path: str) -> list[str]:
     return [f"{top}/{'/'.join(parts[: i + 1])}" for i in range(len(parts))]
 
 
-def _beneath(top: int, relative: str, flags: int) -> int:
+def _open_beneath(top: int, relative: str, flags: int) -> int:
     """Open a path beneath an open directory, through no symlink."""
     try:
         return kernel.openat2(top, relative, flags, _BENEATH)
@@ -385,10 +385,10 @@ def _beneath(top: int, relative: str, flags: int) -> int:
         # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
-        return _walk(top, relative, flags | os.O_NOFOLLOW)
+        return _open_by_walking(top, relative, flags | os.O_NOFOLLOW)
 
 
-def _walk(top: int, relative: str, flags: int) -> int:
+def _open_by_walking(top: int, relative: str, flags: int) -> int:
     """Open a path as openat2 does, for kernels without openat2: part by part, following no link."""
     *parents, last = relative.split("/")
     here = os.dup(top)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blockworker.system import identity
-from blockworker.system.filesystem import kind_of
+from blockworker.system.filesystem import filesystem_kind
 
 # The kinds that are created anew at each boot or mount: they are known by their mount point.
 _PASSING: Final = frozenset({"tmpfs", "ramfs", "overlayfs"})
@@ -45,20 +45,20 @@ class Seen:
         return self.directory == now.directory or self.mount == now.mount
 
 
-def describe(path: str, fd: int, *, write_root: bool = True) -> Seen:
+def directory_identity(path: str, fd: int, *, write_root: bool = True) -> Seen:
     """The present identity of an open directory. Raises OSError."""
     with suppress(PermissionError):  # a directory that may be searched but not listed has fewer known properties
         fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # O_PATH tells too little
         try:
-            return _described(path, fd, write_root=write_root)
+            return _identity_of_descriptor(path, fd, write_root=write_root)
         finally:
             os.close(fd)
-    return _described(path, fd, write_root=write_root)
+    return _identity_of_descriptor(path, fd, write_root=write_root)
 
 
-def _described(path: str, fd: int, *, write_root: bool) -> Seen:
+def _identity_of_descriptor(path: str, fd: int, *, write_root: bool) -> Seen:
     return Seen(
-        path=path, file_system=identity.file_system_of(fd), kind=kind_of(fd)[0], mount=mount_point_of(fd),
+        path=path, file_system=identity.file_system_of(fd), kind=filesystem_kind(fd)[0], mount=mount_point_of(fd),
         directory=identity.handle_of(fd), write_root=write_root, at=time.time(),
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def mount_point_of(fd: int) -> str:
     return ""
 
 
-def changed(before: Seen, now: Seen) -> str:
+def why_path_refused(before: Seen, now: Seen) -> str:
     """Why a path is refused, for people."""
     what = "write root" if before.write_root else "directory"
     return (

@@ -47,7 +47,7 @@ class StatePlace:
             os.makedirs(os.path.dirname(self.top), exist_ok=True)
             with suppress(FileExistsError):
                 os.mkdir(self.top, 0o700)
-                _sync(os.path.dirname(self.top))
+                _sync_directory(os.path.dirname(self.top))
         here = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in self.inner:
@@ -64,11 +64,11 @@ class StatePlace:
         return here
 
 
-def place_of(config: HostConfig) -> StatePlace | None:
+def state_directory_of(config: HostConfig) -> StatePlace | None:
     """The place for this host's records; None: the host has neither a state directory nor a write root."""
     if has_directory(config):
         return StatePlace(config.state, owned=True)
-    return beneath(config.write_roots[0]) if config.write_roots else None
+    return record_folder_beneath(config.write_roots[0]) if config.write_roots else None
 
 
 def has_directory(config: HostConfig) -> bool:
@@ -84,36 +84,36 @@ def has_directory(config: HostConfig) -> bool:
 
 def places_of(config: HostConfig) -> list[StatePlace]:
     """Every directory in which records of this host may lie; records are written to the first directory."""
-    first = place_of(config)
+    first = state_directory_of(config)
     if first is None:
         return []
     roots = [root for root in config.write_roots if not first.owned or is_uncarried(config, root)]
-    return list(dict.fromkeys([first, *map(beneath, roots)]))
+    return list(dict.fromkeys([first, *map(record_folder_beneath, roots)]))
 
 
 def record_paths(config: HostConfig) -> list[str]:
     """The directories of the host's records, once records of earlier versions are carried over."""
-    first = place_of(config)
+    first = state_directory_of(config)
     return [place.path for place in ([first] if first is not None and first.owned else places_of(config))]
 
 
 def is_uncarried(config: HostConfig, root: str) -> bool:
     """Whether records of earlier versions may lie beneath a write root instead of in the state directory."""
-    place = place_of(config)
-    return place is not None and place.owned and root not in _carried(place)
+    place = state_directory_of(config)
+    return place is not None and place.owned and root not in _carried_roots(place)
 
 
 def mark_carried(config: HostConfig, root: str) -> None:
     """Note that no records are left beneath a write root: no process looks for them again."""
-    place = place_of(config)
+    place = state_directory_of(config)
     if place is None or not place.owned:
         return
-    with failing(place.path), changing(place, CARRIED):
-        roots = sorted({*_carried(place), root})
+    with state_errors_as_failure(place.path), locked_record(place, CARRIED):
+        roots = sorted({*_carried_roots(place), root})
         write_record(place, CARRIED, json.dumps(roots).encode() + b"\n")
 
 
-def _carried(place: StatePlace) -> list[str]:
+def _carried_roots(place: StatePlace) -> list[str]:
     try:
         found = json.loads(read_record(place, CARRIED) or b"[]")
     except (ValueError, RecursionError):
@@ -127,13 +127,13 @@ def make_directory(config: HostConfig) -> None:
     Raises:
         JobFailed: the directory cannot be made, or is no directory.
     """
-    if (place := place_of(config)) is not None and place.owned:
-        with failing(place.path):
+    if (place := state_directory_of(config)) is not None and place.owned:
+        with state_errors_as_failure(place.path):
             os.close(place.open(make=True))
 
 
 @contextmanager
-def failing(path: str) -> Iterator[None]:
+def state_errors_as_failure(path: str) -> Iterator[None]:
     """Turn the kernel's errors into a text that names the state directory."""
     try:
         yield
@@ -176,7 +176,7 @@ def remove_record(place: StatePlace, name: str) -> None:
 
 
 @contextmanager
-def changing(place: StatePlace, name: str) -> Iterator[None]:
+def locked_record(place: StatePlace, name: str) -> Iterator[None]:
     """Hold the lock of a record shared by processes of this host; a holder rereads and replaces the record."""
     folder = place.open(make=True)
     try:
@@ -192,12 +192,12 @@ def changing(place: StatePlace, name: str) -> Iterator[None]:
         os.close(lock)
 
 
-def beneath(root: str) -> StatePlace:
+def record_folder_beneath(root: str) -> StatePlace:
     """The place for records beneath a write root."""
     return StatePlace(root, (FOLDER,))
 
 
-def _sync(path: str) -> None:
+def _sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

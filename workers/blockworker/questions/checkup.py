@@ -40,12 +40,12 @@ MOST: Final = 10_000  # journals reported for one root
 TOOLS: Final = ("qemu-nbd", "qemu-img")
 
 
-def look(config: HostConfig) -> dict[str, Any]:
+def inspect_host(config: HostConfig) -> dict[str, Any]:
     """All facts about this host, within ``LIMIT`` seconds."""
     argv = [sys.executable, "-P", "-m", "blockworker.questions.checkup"]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        found: dict[str, Any] = json.loads(_asked(child, json.dumps(asdict(config)).encode()))
+        found: dict[str, Any] = json.loads(_ask_process(child, json.dumps(asdict(config)).encode()))
     except (TimeoutError, OSError, ValueError):
         child.kill()
         found = {"failed": f"looking took longer than {LIMIT:.0f} s, or ended without a result"}
@@ -55,10 +55,10 @@ def look(config: HostConfig) -> dict[str, Any]:
                 pipe.close()
         with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel ends later
             child.wait(1.0)
-    return found | itself(config)
+    return found | machine_and_clock(config)
 
 
-def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
+def _ask_process(child: subprocess.Popen[bytes], question: bytes) -> bytes:
     """The answer of the process, which may outlive its answer. Raises TimeoutError."""
     if child.stdin is None or child.stdout is None:
         raise OSError(errno.EPIPE, "no pipe to the process that looks")
@@ -73,23 +73,23 @@ def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
     raise TimeoutError
 
 
-def itself(config: HostConfig) -> dict[str, Any]:
+def machine_and_clock(config: HostConfig) -> dict[str, Any]:
     """Identity of the answering host, and its clock's time."""
     return {"machine": machine_name(config), "version": blockjobs.__version__, "clock": time.time()}
 
 
-def facts(config: HostConfig) -> dict[str, Any]:
+def host_findings(config: HostConfig) -> dict[str, Any]:
     """The facts of every look; a hanging path has ``hangs``."""
     roots = Roots(config)
     looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
-        ("state", "directory", partial(_state, config)),
-        *(("read-root", path, partial(_root, roots, path, write=False)) for path in config.read_roots),
-        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.write_roots),
-        *(("restore-root", path, partial(_root, roots, path, write=True)) for path in config.restore_roots),
-        *(("device", path, partial(_device, roots, path)) for path in config.devices),
-        *(("command", name, partial(_command, argv[0])) for name, argv in config.commands.items()),
-        *(("tool", name, partial(_tool, name)) for name in TOOLS),
-        ("cage", "cage", partial(_cage, roots)),
+        ("state", "directory", partial(_inspect_state_directory, config)),
+        *(("read-root", path, partial(_inspect_root, roots, path, write=False)) for path in config.read_roots),
+        *(("write-root", path, partial(_inspect_root, roots, path, write=True)) for path in config.write_roots),
+        *(("restore-root", path, partial(_inspect_root, roots, path, write=True)) for path in config.restore_roots),
+        *(("device", path, partial(_inspect_device, roots, path)) for path in config.devices),
+        *(("command", name, partial(_inspect_command, argv[0])) for name, argv in config.commands.items()),
+        *(("tool", name, partial(_inspect_tool, name)) for name in TOOLS),
+        ("cage", "cage", partial(_cage_state, roots)),
     ]
     results: list[dict[str, Any]] = [{"kind": kind, "name": name, "hangs": True} for kind, name, _ in looks]
 
@@ -104,19 +104,19 @@ def facts(config: HostConfig) -> dict[str, Any]:
     give_up = time.monotonic() + A_PATH
     for thread in threads:
         thread.join(max(0.0, give_up - time.monotonic()))
-    return {"user": _user(), "slots": config.slots, "looks": list(results)}
+    return {"user": _user_name(), "slots": config.slots, "looks": list(results)}
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
 
 
-def _state(config: HostConfig) -> dict[str, Any]:
+def _inspect_state_directory(config: HostConfig) -> dict[str, Any]:
     """The directory of the host's records, and whether it can be written."""
-    place = state.place_of(config)
+    place = state.state_directory_of(config)
     if place is None:
         return {"path": "", "own": False, "wanted": config.state}
     found = {"path": place.path, "own": place.owned, "wanted": config.state}
@@ -132,7 +132,7 @@ def _state(config: HostConfig) -> dict[str, Any]:
         os.close(fd)
 
 
-def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
+def _inspect_root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
     try:
         fd = roots.open_dir(path, write=write)
     except JobFailed as failed:
@@ -140,14 +140,14 @@ def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
     except OSError as error:  # the root itself
         return {"error": error.strerror or str(error)}
     try:
-        kind, local = filesystem.kind_of(fd)
-        found = {"fs": kind, "local": local, **filesystem.space(fd), "listed": True, "device": os.fstat(fd).st_dev}
+        kind, local = filesystem.filesystem_kind(fd)
+        found = {"fs": kind, "local": local, **filesystem.free_space(fd), "listed": True, "device": os.fstat(fd).st_dev}
         try:
             with os.scandir(fd) as entries:
                 next(entries, None)
         except OSError:
             found["listed"] = False
-        more = {"abilities": filesystem.trials(fd), "transactions": _transactions(fd)} if write else {}
+        more = {"abilities": filesystem.try_abilities(fd), "transactions": _open_transactions(fd)} if write else {}
         return found | more
     except OSError as error:
         return {"error": error.strerror or str(error)}
@@ -155,7 +155,7 @@ def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
         os.close(fd)
 
 
-def _transactions(root: int) -> list[str]:
+def _open_transactions(root: int) -> list[str]:
     """The transactions with an open journal beneath a write root, at most ``MOST``."""
     try:
         folder = os.open(state.FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
@@ -168,7 +168,7 @@ def _transactions(root: int) -> list[str]:
         os.close(folder)
 
 
-def _device(roots: Roots, path: str) -> dict[str, Any]:
+def _inspect_device(roots: Roots, path: str) -> dict[str, Any]:
     try:
         fd = roots.open_device(path)
     except JobFailed as failed:
@@ -181,7 +181,7 @@ def _device(roots: Roots, path: str) -> dict[str, Any]:
         os.close(fd)
 
 
-def _command(program: str) -> dict[str, Any]:
+def _inspect_command(program: str) -> dict[str, Any]:
     try:
         st = os.stat(program)
         above = os.stat(os.path.dirname(os.path.realpath(program)))
@@ -195,7 +195,7 @@ def _command(program: str) -> dict[str, Any]:
     }
 
 
-def _tool(name: str) -> dict[str, Any]:
+def _inspect_tool(name: str) -> dict[str, Any]:
     path = shutil.which(name)
     if path is None:
         return {"version": ""}
@@ -209,7 +209,7 @@ def _tool(name: str) -> dict[str, Any]:
     return {"version": found[0] if found else "unknown"}
 
 
-def _cage(roots: Roots) -> dict[str, Any]:
+def _cage_state(roots: Roots) -> dict[str, Any]:
     """The cage for QEMU's tools on this host, and whether the host's owner does without."""
     return {"landlock": roots.cage.abi, "lack": roots.cage.lack, "uncaged": roots.cage.uncaged}
 
@@ -219,7 +219,7 @@ def main() -> None:
     lists = {name: tuple(keys[name]) for name in ("read_roots", "write_roots", "restore_roots", "devices")}
     commands = {name: tuple(argv) for name, argv in keys["commands"].items()}
     config = HostConfig(**{**keys, **lists, "commands": commands, "name": Host(keys["name"])})
-    json.dump(facts(config), sys.stdout)
+    json.dump(host_findings(config), sys.stdout)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the end of the answer
     # A hanging thread removes the files of its trials, if the file system answers again.

@@ -19,7 +19,7 @@ from typing import Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
-from blockworker.host.roots import Roots, kind_of
+from blockworker.host.roots import Roots, file_kind
 from blockworker.targets.names import is_ours
 
 MOST: Final = 1000  # names a pattern may match
@@ -98,12 +98,12 @@ class _Walk:
             raise JobFailed(errno.E2BIG, f"{place}: more than {LOOKED} names would have to be looked at")
         self._budget -= len(names)
         for name in names:
-            if not _matches(name, part) or is_ours(path := f"{place.rstrip('/')}/{name}"):
+            if not _matches_part(name, part) or is_ours(path := f"{place.rstrip('/')}/{name}"):
                 continue
             why = _why_no_file(directory, name) if last else _why_no_directory(directory, name)
             if why is None:
                 continue
-            shown = volumespec.printable(os.fsencode(path).decode("utf-8", "replace"))
+            shown = volumespec.printable_text(os.fsencode(path).decode("utf-8", "replace"))
             if not why:
                 with suppress(BadInput):
                     yield volumespec.checked_path(path)
@@ -112,7 +112,7 @@ class _Walk:
             self.left_out.append(NotTaken(shown, why))
 
 
-def _matches(name: str, part: str) -> bool:
+def _matches_part(name: str, part: str) -> bool:
     if not _GLOB.search(part):
         return name == part
     return fnmatchcase(name, part.replace("[^", "[!")) and (part.startswith(".") or not name.startswith("."))
@@ -123,7 +123,7 @@ def _why_no_file(directory: int, name: str) -> str | None:
     try:
         st = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISREG(st.st_mode):
-            return f"it is {kind_of(st)}: a regular file was expected"
+            return f"it is {file_kind(st)}: a regular file was expected"
         os.close(os.open(name, _FLAGS, dir_fd=directory))
     except FileNotFoundError:
         return None

@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from blockjobs.model import volumespec
-from blockjobs.model.cuts import Cut, command
-from blockjobs.model.errors import BadInput, JobFailed, unexpected
+from blockjobs.model.cuts import Cut, snapshot_command
+from blockjobs.model.errors import BadInput, JobFailed, unexpected_error_text
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
-from blockworker.drivers import find
+from blockworker.drivers import find_driver
 from blockworker.drivers.staged import is_null
-from blockworker.host.roots import Roots, kind_of
+from blockworker.host.roots import Roots, file_kind
 from blockworker.questions import checkup
-from blockworker.questions.forecast import forecast, room
+from blockworker.questions.forecast import forecast_job, target_room
 from blockworker.questions.globs import find_matches
 from blockworker.records.files import stat_of
 from blockworker.system.cage.limits import PATIENCE
@@ -34,7 +34,7 @@ from blockworker.volumes import REPLACED, Identity, open_source
 log = logging.getLogger(__name__)
 
 
-def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def inspect_volumes(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For every ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` its facts, or an errno and a text.
 
     A ``new`` target need not exist. ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
@@ -42,12 +42,12 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     out. ``{"as": "forecast" | "room", "spec": ...}``: the bytes that a job would read, and the room at its target.
     ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only the identity of the host.
     """
-    return [_look(roots, each) for each in looks]
+    return [_answer_or_error(roots, each) for each in looks]
 
 
-def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_or_error(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return _found(roots, each)
+        return _answer_by_kind(roots, each)
     except JobFailed as failed:
         return {"errno": failed.errno, "text": failed.text}
     except BadInput as wrong:
@@ -56,54 +56,54 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
         return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
     except Exception as error:
         log.exception("a look: an error nobody expected")
-        return {"errno": errno.EIO, "text": unexpected(error)}
+        return {"errno": errno.EIO, "text": unexpected_error_text(error)}
 
 
-def _found(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_by_kind(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     if each["as"] == "doctor":
-        return checkup.look(roots.config)
+        return checkup.inspect_host(roots.config)
     if each["as"] == "machine":
-        return checkup.itself(roots.config)
+        return checkup.machine_and_clock(roots.config)
     if each["as"] == "member":
         cut = Cut.from_dict(each.get("cut") or {})
-        return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
+        return _inspect_member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
     if each["as"] == "glob":
         found = find_matches(roots, each["pattern"])
         return {"paths": found.paths, "left-out": [[left.path, left.why] for left in found.left_out]}
     if each["as"] in ("forecast", "room"):
-        seen = forecast if each["as"] == "forecast" else room
+        seen = forecast_job if each["as"] == "forecast" else target_room
         return seen(roots, JobSpec.from_dict(each["spec"]))
-    volume = volumespec.parse(each["volume"]).volume
+    volume = volumespec.parse_volume(each["volume"]).volume
     match each["as"]:
         case "source":
-            return _source(roots, volume)
+            return _inspect_source(roots, volume)
         case "target":
-            return _target(roots, volume)
+            return _inspect_target(roots, volume)
         case "new":
-            return _target(roots, volume, made=True)
+            return _inspect_target(roots, volume, made=True)
         case _:
-            return _either(roots, volume)
+            return _inspect_node(roots, volume)
 
 
-def _member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[str, Any]:
+def _inspect_member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[str, Any]:
     """Repeat the job's own OPEN, which finds everything made: the same source or its cut, and the staging file."""
     host = roots.config.name
     if spec.in_place:
         raise JobFailed(errno.EBUSY, f"target {spec.target.text} is written in place: the job stays on its host")
     if not is_null(spec) and find_member(roots, spec) is None:
         raise JobFailed(errno.ENOENT, f"host {host} does not see the staging file of target {spec.target.text}")
-    opened = find(spec.type, host).open(roots, spec, lambda: True)
+    opened = find_driver(spec.type, host).open(roots, spec, lambda: True)
     if cut:
-        return {"size": opened.size, "reads": opened.reads, "writes": opened.writes} | _cut(roots, cut)
+        return {"size": opened.size, "reads": opened.reads, "writes": opened.writes} | _inspect_cut(roots, cut)
     what = identity.changed(opened.identity)
     if what in REPLACED:  # the job's own policy judges a source that was written to
         raise JobFailed(errno.EBUSY, f"host {host} sees another source under {spec.source.text} ({what})")
     return {"size": opened.size, "reads": opened.reads, "writes": opened.writes}
 
 
-def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
+def _inspect_cut(roots: Roots, cut: Cut) -> dict[str, Any]:
     """Check that this host sees the same cut as the job, and can remove the cut."""
-    if command(cut.how):
+    if snapshot_command(cut.how):
         raise JobFailed(errno.EXDEV, f"its source is cut by '{cut.how}' of the host that it comes from")
     roots.expect_target(cut.path)
     file = open_source(FileVolume(cut.path), roots)
@@ -116,7 +116,7 @@ def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
     return {}
 
 
-def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
+def _inspect_source(roots: Roots, volume: Volume) -> dict[str, Any]:
     source = open_source(volume, roots, answer=PATIENCE.glance)
     try:
         return {"size": source.size}
@@ -124,9 +124,9 @@ def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
         source.close()
 
 
-def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, Any]:
+def _inspect_target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, Any]:
     """Facts of a file that may be replaced, or is to be made; a stand-in has only its own size."""
-    bottom = volumespec.bottom(volume)
+    bottom = volumespec.bottom_volume(volume)
     if isinstance(bottom, NullVolume):
         return {"size": bottom.size, "allocated": 0}
     if isinstance(bottom, OtherVolume):
@@ -146,7 +146,7 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
         raise JobFailed(errno.ENOENT, f"target {path} does not exist on host {roots.config.name}")
     if not stat.S_ISREG(st.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.EINVAL
-        raise JobFailed(code, f"target {path} is {kind_of(st)}: a regular file was expected")
+        raise JobFailed(code, f"target {path} is {file_kind(st)}: a regular file was expected")
     if not roots.config.allow_overwrite:
         raise JobFailed(
             errno.EACCES, f"target {path} exists already and host {roots.config.name} does not allow overwriting"
@@ -156,14 +156,14 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
     return {"size": held.size, "allocated": st.st_blocks * 512, **layer}
 
 
-def _either(roots: Roots, volume: Volume) -> dict[str, Any]:
+def _inspect_node(roots: Roots, volume: Volume) -> dict[str, Any]:
     try:
-        return _source(roots, volume)
+        return _inspect_source(roots, volume)
     except JobFailed as failed:
-        if failed.errno != errno.EACCES or not isinstance(volumespec.bottom(volume), FileVolume):
+        if failed.errno != errno.EACCES or not isinstance(volumespec.bottom_volume(volume), FileVolume):
             raise
         unread = failed
     try:
-        return _target(roots, volume)  # outside of the read roots: the volume may be meant as a target
+        return _inspect_target(roots, volume)  # outside of the read roots: the volume may be meant as a target
     except JobFailed as failed:
         raise unread if failed.errno == errno.EACCES else failed from None

@@ -17,9 +17,9 @@ from typing import Any
 
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.copy.digests import root_of
-from blockworker.host.roots import Root, Roots, between, kind_of
+from blockworker.host.roots import Root, Roots, directories_between, file_kind
 from blockworker.records import journal
-from blockworker.records.files import remove_dirs, stat_of, unlink
+from blockworker.records.files import remove_dirs, stat_of, unlink_if_exists
 from blockworker.records.folder import LockBusy
 from blockworker.system import image_locks
 from blockworker.targets import chains
@@ -92,12 +92,12 @@ class Pruner:
         except JobFailed as failed:
             if failed.errno != errno.ENOENT:
                 raise
-            return _gone(target, staying)
+            return _confirm_pruned(target, staying)
         try:
             beside = stat_of(directory, os.path.basename(path) + MANIFEST)
             if beside is None:
                 return self._without_manifest(directory, target, staying, dry=dry)
-            manifest = _manifest(directory, target)
+            manifest = _load_target_manifest(directory, target)
             image = self._checked(directory, target, manifest, beside)
             try:
                 if why := staying.needs(target):
@@ -108,7 +108,7 @@ class Pruner:
                         self._remove(directory, os.path.basename(path), manifest)
             finally:
                 if image >= 0:
-                    image_locks.close(image)
+                    image_locks.close_locked_image(image)
         finally:
             os.close(directory)
         if not dry:
@@ -120,7 +120,7 @@ class Pruner:
     ) -> str:  # fmt: skip
         if stat_of(directory, os.path.basename(target["path"])) is not None:
             raise PruneRefused(f"{target['path']} has no manifest beside it: nobody knows that it is of this job")
-        state = _gone(target, staying)
+        state = _confirm_pruned(target, staying)
         if not dry and self._asked():
             self._tidy(target["path"], target["base"])
         return state
@@ -134,7 +134,7 @@ class Pruner:
         if image >= 0:
             st = os.fstat(image)
             identity = f"{st.st_dev}:{st.st_ino}"
-            image_locks.own(image, path)
+            image_locks.lock_as_sole_writer(image, path)
             expect_no_loop(image, path)
         place = os.fstat(directory)
         if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
@@ -151,10 +151,10 @@ class Pruner:
         if found is None:
             return -1
         if not stat.S_ISREG(found.st_mode):
-            raise PruneRefused(f"{path} is {kind_of(found)}: a regular file was expected")
+            raise PruneRefused(f"{path} is {file_kind(found)}: a regular file was expected")
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
-            same = manifests.describes(manifest, fd)
+            same = manifests.is_image_of_manifest(manifest, fd)
             if same is None:  # a manifest without the file's identity: only the order of times is left
                 raw, st = manifest.get("format", "raw") == "raw", os.fstat(fd)
                 same = st.st_mtime_ns <= beside.st_mtime_ns and (not raw or st.st_size == manifest["size"])
@@ -173,19 +173,19 @@ class Pruner:
     def _alone(self, root: Root, transaction: str) -> AbstractContextManager[Any]:
         if not self._asked():
             raise PruneRefused("whoever asked gave up waiting")
-        return journal.locked(self._roots, root, transaction)
+        return journal.locked_open_journal(self._roots, root, transaction)
 
     def _remove(self, directory: int, name: str, manifest: Mapping[str, Any]) -> None:
-        unlink(directory, name)
+        unlink_if_exists(directory, name)
         if _has_digests(directory, name + DIGESTS, manifest):
-            unlink(directory, name + DIGESTS)
+            unlink_if_exists(directory, name + DIGESTS)
         os.fsync(directory)
-        unlink(directory, name + MANIFEST)
+        unlink_if_exists(directory, name + MANIFEST)
         os.fsync(directory)
 
     def _tidy(self, path: str, base: str) -> None:
         if base and Root(base).holds(path):
-            remove_dirs(self._roots, between(base, os.path.dirname(path)))
+            remove_dirs(self._roots, directories_between(base, os.path.dirname(path)))
 
 
 def _has_digests(directory: int, name: str, manifest: Mapping[str, Any]) -> bool:
@@ -203,7 +203,7 @@ def _has_digests(directory: int, name: str, manifest: Mapping[str, Any]) -> bool
         os.close(fd)
 
 
-def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
+def _load_target_manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
     """The manifest beside a target, through no symlink.
 
     A bit of the manifest may have flipped: job, run and the image's size are compared, and that is enough.
@@ -212,14 +212,14 @@ def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(os.path.basename(path), flags, dir_fd=directory)
     try:
-        return manifests.load(f"/proc/self/fd/{fd}", changed=True)
+        return manifests.load_manifest(f"/proc/self/fd/{fd}", changed=True)
     except BadInput:
         raise PruneRefused(f"{path} is no manifest that is known here") from None
     finally:
         os.close(fd)
 
 
-def _gone(target: Mapping[str, str], staying: chains.Staying) -> str:
+def _confirm_pruned(target: Mapping[str, str], staying: chains.Staying) -> str:
     """The state of a missing target: pruned before, unless every expected backup is missing."""
     if not staying.any_beneath(target["base"]):
         text = f"neither {target['path']} nor any other backup beneath {target['base'] or '/'} is there"

@@ -24,7 +24,7 @@ from blake3 import blake3
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.rescan import KINDS, FoundBackup
-from blockworker.host.roots import Root, Roots, kind_of
+from blockworker.host.roots import Root, Roots, file_kind
 from blockworker.records.folder import FOLDER
 from blockworker.targets import chains
 from blockworker.targets import manifest as manifests
@@ -61,7 +61,7 @@ class Page:
 
     def note(self, path: str, why: str) -> None:
         if len(self.odd) < ODD:
-            self.odd.append([volumespec.printable(path)[:500], why[:300]])
+            self.odd.append([volumespec.printable_text(path)[:500], why[:300]])
         else:
             self.more += 1
 
@@ -81,16 +81,16 @@ def scan_page(
     """
     os.close(roots.open_dir(root, what="write root"))
     page, end, size = Page(), clock() + seconds, 0
-    for directory, path, name in _walk(roots, root, page, after):
+    for directory, path, name in _walk_manifests(roots, root, page, after):
         if name:
-            size += _read(page, directory, path, name, roots)
+            size += _add_manifest_row(page, directory, path, name, roots)
         if len(page.rows) >= most or size >= BYTES or clock() >= end:
             page.after = (b"" if path == root else os.fsencode(Root(root).relative(path)), os.fsencode(name))
             break
     return page
 
 
-def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterator[tuple[int, str, str]]:
+def _walk_manifests(roots: Roots, root: str, page: Page, after: Position | None) -> Iterator[tuple[int, str, str]]:
     """Every directory once, with an empty name, and every manifest in it, after a position."""
     others = {other for other in roots.config.write_roots if other != root}
 
@@ -105,12 +105,12 @@ def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterat
             if not behind:
                 if behind is None:
                     yield directory, path, ""
-                for each in _names(directory, name, lambda entry: entry.name.endswith(MANIFEST)):
+                for each in _sorted_names_after(directory, name, lambda entry: entry.name.endswith(MANIFEST)):
                     yield directory, path, each
             first, *rest = behind or [b""]
             if first:
                 yield from below(path, os.fsdecode(first), rest, name, depth)
-            for each in _names(directory, first, _is_directory):
+            for each in _sorted_names_after(directory, first, _is_directory):
                 yield from below(path, each, None, b"", depth)
         except OSError as error:
             page.note(path, error.strerror or str(error))
@@ -132,7 +132,7 @@ def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterat
         yield from descend(root, [part for part in after[0].split(b"/") if part], after[1], 0)
 
 
-def _names(directory: int, after: bytes, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
+def _sorted_names_after(directory: int, after: bytes, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
     """The names in a directory after ``after``, in order; only few names are held in memory at once."""
     while True:
         with os.scandir(directory) as entries:
@@ -150,11 +150,11 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int:
+def _add_manifest_row(page: Page, directory: int, path: str, name: str, roots: Roots) -> int:
     """Add a manifest to a page; return its bytes in the page."""
     place = f"{path.rstrip('/')}/{name}"
     try:
-        row = _row(directory, place, name)
+        row = _manifest_row(directory, place, name)
         if row is None:
             page.restored += 1
             return 0
@@ -167,23 +167,23 @@ def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int
     return _ROW + sum(len(value) for value in (*row.values(), *row["layers"]) if isinstance(value, str))
 
 
-def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
+def _manifest_row(directory: int, place: str, name: str) -> dict[str, Any] | None:
     """The registry's facts from a manifest about the image beside it; None: not of a backup.
 
     Raises:
         BadInput: the file is no manifest, was changed, or does not fit the image.
         OSError: the file cannot be read.
     """
-    text = _text(directory, name)
-    manifest = manifests.parse(text, place)
+    text = _manifest_text(directory, name)
+    manifest = manifests.parse_manifest(text, place)
     if "restored" in manifest:
         return None
     image = name.removesuffix(MANIFEST)
     source = manifest.get("source", {})
     row = {
-        "layers": _layers(directory, place, image) if manifest.get("format", "raw") != "raw" else [],
+        "layers": _layer_paths(directory, place, image) if manifest.get("format", "raw") != "raw" else [],
         "path": place.removesuffix(MANIFEST), "size": manifest["size"], "seal": blake3(text).hexdigest(),
-        "source": source.get("volume"), "ended": _milliseconds(manifest.get("finished")),
+        "source": source.get("volume"), "ended": _time_in_milliseconds(manifest.get("finished")),
         "salvaged": bool(manifest.get("salvaged")),
         "bytes": {kind: manifest.get("bytes", {}).get(kind, 0) for kind in KINDS},
         **{key: manifest.get(key) for key in ("run", "job", "transaction", "target")},
@@ -193,14 +193,14 @@ def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         raise BadInput("there is no image beside it") from None
     if not stat.S_ISREG(st.st_mode):
-        raise BadInput(f"its image is {kind_of(st)}: a regular file was expected")
+        raise BadInput(f"its image is {file_kind(st)}: a regular file was expected")
     expected = _size_of(manifest)
     if expected is not None and st.st_size != expected:
         raise BadInput(f"its image has {st.st_size} bytes, {expected} were expected")
     return row
 
 
-def _layers(directory: int, place: str, image: str) -> list[str]:
+def _layer_paths(directory: int, place: str, image: str) -> list[str]:
     """The paths that an image can mean by the names of the files below the image."""
     found = []
     for path in chains.layers_named(directory, os.path.dirname(place), image):
@@ -209,10 +209,10 @@ def _layers(directory: int, place: str, image: str) -> list[str]:
     return found[:LAYERS]
 
 
-def _text(directory: int, name: str) -> bytes:
+def _manifest_text(directory: int, name: str) -> bytes:
     st = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if not stat.S_ISREG(st.st_mode):  # looked at first: opening a device or a FIFO can have effects
-        raise BadInput(f"it is {kind_of(st)}: a regular file was expected")
+        raise BadInput(f"it is {file_kind(st)}: a regular file was expected")
     fd = os.open(name, _OPEN, dir_fd=directory)
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -232,7 +232,7 @@ def _size_of(manifest: Mapping[str, Any]) -> int | None:
     return size if type(size) is int else None
 
 
-def _milliseconds(text: object) -> int:
+def _time_in_milliseconds(text: object) -> int:
     """A time of a manifest, in milliseconds; 0 for an invalid time."""
     try:
         return max(0, round(datetime.fromisoformat(str(text)).timestamp() * 1000))

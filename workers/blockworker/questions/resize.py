@@ -22,7 +22,7 @@ from blockworker.targets.names import expect_foreign
 log = logging.getLogger(__name__)
 
 
-def resize(
+def resize_image(
     roots: Roots,
     volume: Mapping[str, Any],
     size: int,
@@ -35,11 +35,11 @@ def resize(
     ``in_use``: whether a job has this file, or this name in a directory; both by device and inode.
     """
     try:
-        parsed = volumespec.parse(volume).volume
-        bottom = volumespec.bottom(parsed)
-        if volumespec.formatted(parsed) or not isinstance(bottom, FileVolume):
+        parsed = volumespec.parse_volume(volume).volume
+        bottom = volumespec.bottom_volume(parsed)
+        if volumespec.format_image(parsed) or not isinstance(bottom, FileVolume):
             raise JobFailed(errno.EINVAL, f"a file was expected, a {bottom.driver} has no size of its own")
-        return {"size": size} if _resize(roots, bottom.filename, size, in_use, permitted) else None
+        return {"size": size} if _resize_if_permitted(roots, bottom.filename, size, in_use, permitted) else None
     except JobFailed as failed:
         return {"errno": failed.errno, "text": failed.text}
     except BadInput as wrong:
@@ -48,7 +48,7 @@ def resize(
         return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
 
 
-def _resize(
+def _resize_if_permitted(
     roots: Roots, path: str, size: int, in_use: Callable[[str, str], bool], permitted: Callable[[], bool]
 ) -> bool:
     host = roots.config.name
@@ -60,7 +60,7 @@ def _resize(
             raise JobFailed(errno.EACCES, f"host {host} does not allow overwriting ({path})")
         if st.st_nlink != 1:
             raise JobFailed(errno.EMLINK, f"{path} has {st.st_nlink} hard links: a file with one was expected")
-        if in_use(f"{st.st_dev}:{st.st_ino}", _place(roots, path)):
+        if in_use(f"{st.st_dev}:{st.st_ino}", _locked_name(roots, path)):
             raise JobFailed(errno.EBUSY, f"{path} is in use by a job that knows it by another name")
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # conflicts with QEMU's locks on its images
@@ -77,7 +77,7 @@ def _resize(
     return True
 
 
-def _place(roots: Roots, path: str) -> str:
+def _locked_name(roots: Roots, path: str) -> str:
     """The name in the form locked by a job that writes the file."""
     directory, _, name = path.rpartition("/")
     fd = roots.open_dir(directory or "/")

@@ -16,12 +16,12 @@ from blockworker.drivers.staged import is_staged
 from blockworker.host.roots import Roots
 from blockworker.records.folder import LockBusy
 from blockworker.records.highest_decision import Highest
-from blockworker.targets.resolve import resolve_member, told_of
+from blockworker.targets.resolve import resolution_fields, resolve_member
 
 log = logging.getLogger(__name__)
 
 
-def resolve(
+def resolve_committed(
     answers: Answers, roots: Roots, highest: Highest, *, txn: TxnId, job: JobId, how: Resolution,
     permitted: Callable[[], bool],
 ) -> dict[str, Any] | None:  # fmt: skip
@@ -43,7 +43,7 @@ def resolve(
         if resolved is None:
             return None
         log.info("job %s: resolved by %s, as somebody asked", job, how)
-        return told_of(resolved, member.spec) or {"resolved": "", "published-as": member.spec.target.text}
+        return resolution_fields(resolved, member.spec) or {"resolved": "", "published-as": member.spec.target.text}
     except JobFailed as failed:
         return {"errno": failed.errno, "text": failed.text}
     except LockBusy as busy:

@@ -25,7 +25,7 @@ from blockworker.records import journal as journals
 from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.records.folder import FOLDER, folder_of
 from blockworker.records.reserved import read_reservation
-from blockworker.system.filesystem import kind_of
+from blockworker.system.filesystem import filesystem_kind
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +85,12 @@ def known_of(roots: Roots, root: Root) -> Known:
     places = [Root(each) for each in roots.config.target_roots]
     for place in dict.fromkeys([root, *places]):
         try:
-            for record in journals.scan(roots, place):
+            for record in journals.scan_open_journals(roots, place):
                 for member in journals.read_members(roots, place, record.transaction):
                     known.add(member)
         except (BlockjobsError, OSError) as error:
             known.unread.append(f"{folder_of(place)}: {error}")
-        known.unread += _unread(f"{place.path.rstrip('/')}/{FOLDER}")
+        known.unread += _unreadable_journals(f"{place.path.rstrip('/')}/{FOLDER}")
     above = root.path
     while above not in ("/", ""):
         above = os.path.dirname(above)
@@ -99,7 +99,7 @@ def known_of(roots: Roots, root: Root) -> Known:
     return known
 
 
-def _unread(folder: str) -> list[str]:
+def _unreadable_journals(folder: str) -> list[str]:
     """The damaged journals of a folder: their files are not known."""
     wrong = []
     with suppress(FileNotFoundError):
@@ -118,7 +118,7 @@ def _unread(folder: str) -> list[str]:
 def _add_foreign(known: Known, folder: str) -> None:
     """Add the files of another host's journals, in a folder beneath no root of this host."""
     try:
-        for top, _, names in os.walk(folder, onerror=_raise):
+        for top, _, names in os.walk(folder, onerror=_raise_error):
             for name in names:
                 if name.startswith(".") or top.endswith("/settled"):
                     continue
@@ -135,7 +135,7 @@ def _add_foreign(known: Known, folder: str) -> None:
         known.unread.append(f"{folder}: {error}")
 
 
-def _raise(error: OSError) -> None:
+def _raise_error(error: OSError) -> None:
     raise error
 
 
@@ -145,7 +145,7 @@ def sweep_strays(
     candidates = []
     top = roots.open_dir(root.path)
     try:
-        local = kind_of(top)[1]
+        local = filesystem_kind(top)[1]
         for inner, folders, names, _ in os.fwalk(".", dir_fd=top, follow_symlinks=False):
             directory = os.path.normpath(f"{root.path}/{inner}")
             folders.sort()  # rows come in the same order at every sweep
@@ -180,7 +180,7 @@ def _remove_stray(
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode) or now - max(st.st_mtime, st.st_ctime) < AGE:
                 return ""
-            kind = _judged(directory, name, known, registry, local=local)
+            kind = _judge_stray(directory, name, known, registry, local=local)
             if not kind:
                 return ""
             if st.st_uid != os.geteuid():
@@ -206,7 +206,7 @@ def _remove_stray(
         os.close(directory)
 
 
-def _judged(directory: int, name: str, known: Known, registry: SweepQuestions, *, local: bool) -> str:
+def _judge_stray(directory: int, name: str, known: Known, registry: SweepQuestions, *, local: bool) -> str:
     """The kind of a hidden file; "" for an owned file. Raises StrayKept."""
     place, found = os.fstat(directory), _HIDDEN.fullmatch(name)
     if found is None:

@@ -36,7 +36,11 @@ def sweep_lost(
     ``dry``: nothing is changed, and the rows name the changes of a real sweep.
     """
     root = Root(path)
-    rows = [row for record in journals.scan(roots, root) if (row := _swept(roots, root, record, registry, dry=dry))]
+    rows = [
+        row
+        for record in journals.scan_open_journals(roots, root)
+        if (row := _sweep_transaction(roots, root, record, registry, dry=dry))
+    ]
     known = known_of(roots, root)
     return [*rows, *sweep_strays(roots, root, known, registry, dry=dry, now=now())]
 
@@ -44,7 +48,9 @@ def sweep_lost(
 # --- what a journal names -----------------------------------------------------------------------------
 
 
-def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuestions, *, dry: bool) -> Row | None:
+def _sweep_transaction(
+    roots: Roots, root: Root, record: JournalRecord, registry: SweepQuestions, *, dry: bool
+) -> Row | None:
     """The row of a transaction; None if the registry knows the transaction."""
     if registry.knows(record.transaction):
         return None
@@ -56,7 +62,7 @@ def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuest
     try:
         registry.expect_gone(record.registry)
         members = journals.read_members(roots, root, record.transaction)
-        decision, number = _decision(roots, record, prepared=any(member.proven for member in members))
+        decision, number = _journaled_decision(roots, record, prepared=any(member.proven for member in members))
         commits = decision == "commit"
         for member in members if not commits else ():
             _expect_idle(roots, member)
@@ -75,7 +81,7 @@ def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuest
         return row | {"state": "left", "text": str(error)}
 
 
-def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[str | None, int]:
+def _journaled_decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[str | None, int]:
     """The decision about a transaction, from the journals beneath all roots of this host, and the decision's number.
 
     The journal of a root that was away, or full, during the settlement lacks the decision. ``prepared``: without
@@ -89,7 +95,7 @@ def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[s
     number = 0
     for path in roots.config.target_roots:
         try:
-            told = journals.read(roots, Root(path), record.transaction)
+            told = journals.read_journal(roots, Root(path), record.transaction)
         except (BlockjobsError, OSError) as error:
             raise StrayKept(f"what was decided beneath write root {path} is not known: {error}") from None
         if told is not None and told.decision == "commit":

@@ -59,7 +59,7 @@ class Batch:
         key = ("place", os.path.dirname(target), transaction)
         if (only := self.once(key, lambda: journals.only_place(self.roots, target, transaction))) is not None:
             return only
-        return journals.place_of(self.roots, target, transaction, job)
+        return journals.journal_root(self.roots, target, transaction, job)
 
     def view(self, target: str, transaction: str, job: str) -> JournalView:
         """The journal of a job, read without its lock and once per batch; members' own files are read at each call."""
@@ -80,7 +80,7 @@ class Batch:
             raise self._busy[key]
         if key not in self._held:
             try:
-                self._held[key] = self._open.enter_context(journals.held(self.roots, place, transaction))
+                self._held[key] = self._open.enter_context(journals.locked_journal(self.roots, place, transaction))
             except LockBusy as busy:
                 self._busy[key] = busy
                 raise
@@ -89,7 +89,7 @@ class Batch:
     def hold_existing(self, place: Root, transaction: str) -> Journal | None:
         """Hold the lock of an existing journal until the end of the batch; return None without a journal."""
         key = place.path, transaction
-        if key not in self._held and journals.read(self.roots, place, transaction) is None:
+        if key not in self._held and journals.read_journal(self.roots, place, transaction) is None:
             return None
         journal = self.hold(place, transaction)
         return journal if journal.record is not None else None

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from blockjobs.model.errors import JobFailed
-from blockworker.records.folder import release
+from blockworker.records.folder import release_folder_lock
 from blockworker.system.sparefile import read_text, remove_file, replace_file
 
 VERSION: Final = 1
@@ -94,7 +94,7 @@ class Held:
 
     def close(self) -> None:
         if self._lock >= 0:
-            release(self._lock)  # the lock file stays: a lock counts only on the file with this name
+            release_folder_lock(self._lock)  # the lock file stays: a lock counts only on the file with this name
             os.close(self._folder)
             self._lock = self._folder = -1
 

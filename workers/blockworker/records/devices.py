@@ -23,10 +23,10 @@ from blake3 import blake3
 from blockjobs.model.errors import JobFailed
 from blockworker.host import state
 from blockworker.host.roots import Roots
-from blockworker.host.state import StatePlace, failing
+from blockworker.host.state import StatePlace, state_errors_as_failure
 from blockworker.records.device_record import DeviceRecord, DeviceState, Held, read_device
-from blockworker.records.folder import LockBusy, release
-from blockworker.system.identity import identify
+from blockworker.records.folder import LockBusy, release_folder_lock
+from blockworker.system.identity import identify_device
 from blockworker.system.sparefile import remove_file
 
 __all__ = [
@@ -35,14 +35,14 @@ __all__ = [
     "Held",
     "LockBusy",
     "carry_over",
-    "clear",
-    "every",
-    "identify",
+    "clear_device_record",
+    "device_records",
+    "identify_device",
     "of_job",
     "open_source",
-    "take",
-    "told",
-    "undefined",
+    "take_device_lock",
+    "undefined_devices",
+    "why_undefined",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ PATIENCE: Final = 2.0  # seconds; a process that holds a lock for longer is writ
 # --- reading, without a lock --------------------------------------------------------------------------
 
 
-def every(roots: Roots) -> list[DeviceRecord]:
+def device_records(roots: Roots) -> list[DeviceRecord]:
     """Every device record, by file name; an unreadable record is left out, and logged."""
     found: dict[str, DeviceRecord] = {}
-    for place in _places(roots):
-        with suppress(FileNotFoundError), _opened(place) as folder:
+    for place in _record_folders(roots):
+        with suppress(FileNotFoundError), _opened_folder(place) as folder:
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".json") and not name.startswith(".") and name not in found:
                     try:
@@ -70,12 +70,12 @@ def every(roots: Roots) -> list[DeviceRecord]:
 
 def of_job(roots: Roots, job: str) -> DeviceRecord | None:
     """The record of the device that a job writes, or wrote last."""
-    return next((record for record in every(roots) if record.job == job), None)
+    return next((record for record in device_records(roots) if record.job == job), None)
 
 
-def undefined(roots: Roots) -> list[DeviceRecord]:
+def undefined_devices(roots: Roots) -> list[DeviceRecord]:
     """The records of devices whose content is undefined."""
-    return [record for record in every(roots) if record.left_by]
+    return [record for record in device_records(roots) if record.left_by]
 
 
 def open_source(roots: Roots, path: str) -> int:
@@ -86,21 +86,23 @@ def open_source(roots: Roots, path: str) -> int:
     """
     fd = roots.open_device(path)
     try:
-        identity = identify(os.fstat(fd).st_rdev, path)
-        for record in undefined(roots):
+        identity = identify_device(os.fstat(fd).st_rdev, path)
+        for record in undefined_devices(roots):
             if record.identity == identity:
-                raise JobFailed(errno.EBADMSG, f"source {path} on host {roots.config.name}: {told(roots, record)}")
+                raise JobFailed(
+                    errno.EBADMSG, f"source {path} on host {roots.config.name}: {why_undefined(roots, record)}"
+                )
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def told(roots: Roots, record: DeviceRecord) -> str:
+def why_undefined(roots: Roots, record: DeviceRecord) -> str:
     """Explain in one sentence why a device is undefined."""
     at = datetime.fromtimestamp(record.left_at).astimezone()
-    name = f"{_name(record.identity)}.json"
-    paths = [path for place in _places(roots) if os.path.exists(path := f"{place.path}/{name}")]
+    name = f"{_record_name(record.identity)}.json"
+    paths = [path for place in _record_folders(roots) if os.path.exists(path := f"{place.path}/{name}")]
     where = f"; see {paths[0]}" if paths else ""
     return (
         f"what is on device {record.path} is undefined: job '{record.left_by}' has written to it since "
@@ -111,21 +113,21 @@ def told(roots: Roots, record: DeviceRecord) -> str:
 # --- writing, with the lock ---------------------------------------------------------------------------
 
 
-def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
+def take_device_lock(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
     """Take the lock of a device and read its record.
 
     Raises:
         LockBusy: another process holds the lock.
         JobFailed: this host has no directory for the record.
     """
-    places = _places(roots)
+    places = _record_folders(roots)
     if not places:
         text = (
             f"host {roots.config.name} has no state directory and no write root, in which the state of devices is kept"
         )
         raise JobFailed(errno.EACCES, text)
-    name, place = _name(identity), places[0]
-    with failing(place.path):
+    name, place = _record_name(identity), places[0]
+    with state_errors_as_failure(place.path):
         folder = place.open(make=True)
     lock = -1
     try:
@@ -133,13 +135,13 @@ def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
         held = Held(folder, lock, name, f"{place.path}/{name}.json")
     except BaseException:
         if lock >= 0:
-            release(lock)
+            release_folder_lock(lock)
         os.close(folder)
         raise
     try:
         for earlier in places[1:]:
             with suppress(FileNotFoundError):
-                _adopt(held, earlier, name)
+                _adopt_earlier_record(held, earlier, name)
     except BaseException:
         held.close()
         raise
@@ -163,12 +165,12 @@ def _take_lock(folder: int, name: str, place: StatePlace, patience: float) -> in
         raise
 
 
-def _adopt(held: Held, earlier: StatePlace, name: str) -> None:
+def _adopt_earlier_record(held: Held, earlier: StatePlace, name: str) -> None:
     """Move the record from the directory where an earlier version, or another order of the write roots, has put it.
 
     A worker that has not been restarted yet may still use that earlier record; its lock is then busy.
     """
-    with _opened(earlier) as folder:
+    with _opened_folder(earlier) as folder:
         os.stat(f"{name}.json", dir_fd=folder, follow_symlinks=False)
         lock = _take_lock(folder, name, earlier, patience=0)
         try:
@@ -178,7 +180,7 @@ def _adopt(held: Held, earlier: StatePlace, name: str) -> None:
             remove_file(folder, f"{name}.json")
             os.fsync(folder)
         finally:
-            release(lock)
+            release_folder_lock(lock)
 
 
 def carry_over(roots: Roots, root: str) -> None:
@@ -188,14 +190,14 @@ def carry_over(roots: Roots, root: str) -> None:
     """
     if not state.is_uncarried(roots.config, root):
         return
-    whole, place = True, state.beneath(root).below("devices")
-    with suppress(FileNotFoundError), _opened(place) as folder:
+    whole, place = True, state.record_folder_beneath(root).below("devices")
+    with suppress(FileNotFoundError), _opened_folder(place) as folder:
         for name in os.listdir(folder):
             if not name.endswith(".json") or name.startswith("."):
                 continue
             try:
                 if (record := read_device(folder, name, f"{place.path}/{name}")) is not None:
-                    take(roots, record.identity, patience=0).close()
+                    take_device_lock(roots, record.identity, patience=0).close()
             except (LockBusy, JobFailed, OSError) as error:
                 whole = False
                 log.warning("%s/%s is not carried over: %s", place.path, name, error)
@@ -203,7 +205,7 @@ def carry_over(roots: Roots, root: str) -> None:
         state.mark_carried(roots.config, root)
 
 
-def clear(roots: Roots, path: str) -> list[DeviceRecord]:
+def clear_device_record(roots: Roots, path: str) -> list[DeviceRecord]:
     """Accept a user's statement that a device's content is known: remove the record of the half-written job.
 
     A device that is no longer attached is found by the path that the job named.
@@ -211,14 +213,16 @@ def clear(roots: Roots, path: str) -> list[DeviceRecord]:
     Raises:
         JobFailed: no record says that the device is undefined, or an unfinished job holds the device.
     """
-    found = [record for record in undefined(roots) if path == record.path or _identity_at(path) == record.identity]
+    found = [
+        record for record in undefined_devices(roots) if path == record.path or _identity_at(path) == record.identity
+    ]
     if not found:
         raise JobFailed(errno.ENOENT, f"device {path} is not on record as undefined on host {roots.config.name}")
-    return [_clear(roots, record) for record in found]
+    return [_clear_undefined(roots, record) for record in found]
 
 
-def _clear(roots: Roots, record: DeviceRecord) -> DeviceRecord:
-    with take(roots, record.identity) as held:
+def _clear_undefined(roots: Roots, record: DeviceRecord) -> DeviceRecord:
+    with take_device_lock(roots, record.identity) as held:
         current = held.record
         if current is None or current.state is not DeviceState.UNDEFINED:
             job = current.job if current is not None else record.job
@@ -229,18 +233,18 @@ def _clear(roots: Roots, record: DeviceRecord) -> DeviceRecord:
 
 def _identity_at(path: str) -> str:
     try:
-        return identify(os.stat(path).st_rdev, path)
+        return identify_device(os.stat(path).st_rdev, path)
     except OSError:
         return ""
 
 
-def _places(roots: Roots) -> list[StatePlace]:
+def _record_folders(roots: Roots) -> list[StatePlace]:
     """Directories with device records; records are written to the first directory."""
     return [place.below("devices") for place in state.places_of(roots.config)]
 
 
 @contextmanager
-def _opened(place: StatePlace) -> Iterator[int]:
+def _opened_folder(place: StatePlace) -> Iterator[int]:
     folder = place.open()
     try:
         yield folder
@@ -248,5 +252,5 @@ def _opened(place: StatePlace) -> Iterator[int]:
         os.close(folder)
 
 
-def _name(identity: str) -> str:
+def _record_name(identity: str) -> str:
     return blake3(identity.encode(errors="replace")).hexdigest()[:16]

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.process.clock import read_boot_id
-from blockworker.records.sealed import KEY, is_whole, seal
+from blockworker.records.sealed import KEY, is_whole, seal_json
 
 VERSION: Final = 2  # since version 2 a member may have its own file, and each text has a digest; version 1 is read
 _READ: Final = (1, 2)
@@ -25,7 +25,7 @@ _KINDS: Final = {"str": str, "int": int, "bool": bool}  # the JSON type of a fie
 T = TypeVar("T")
 
 
-def _rest() -> Any:
+def _unknown_keys_field() -> Any:
     """A field for keys of a later release."""
     return field(default_factory=dict, hash=False, repr=False)
 
@@ -39,7 +39,7 @@ class CutRecord:
     id: str  # distinguishes this cut from other cuts of the source
     path: str = ""  # the reflink's file beside the source; "" for a command's cut
     begun: bool = False  # the cut was made, or is about to be made
-    rest: Mapping[str, Any] = _rest()
+    rest: Mapping[str, Any] = _unknown_keys_field()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Proven:
 
     which: str  # ``identity.which_file``
     size: int
-    rest: Mapping[str, Any] = _rest()
+    rest: Mapping[str, Any] = _unknown_keys_field()
 
 
 class Replaced(NamedTuple):
@@ -93,7 +93,7 @@ class MemberFiles:
     proven: Mapping[str, Proven] = field(default_factory=dict, hash=False)  # set by PREPARE: the files by name
     published: bool = False
     discarded: bool = False
-    rest: Mapping[str, Any] = _rest()
+    rest: Mapping[str, Any] = _unknown_keys_field()
 
     @property
     def name(self) -> str:
@@ -117,15 +117,15 @@ class MemberFiles:
 
     def dump(self) -> bytes:
         """The text of a member's own file."""
-        return _text(_pack(self))
+        return _sealed_text(_pack_value(self))
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> MemberFiles:
         """Raises JobFailed: the text does not describe a member."""
         try:
-            return _member(_keys(text))
+            return _parse_member(_parse_keys(text))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable_journal(path, error) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class JournalRecord:
     boot: str = ""  # the host's boot at the writing; "": written by a version without this field
     uptime: float = 0.0  # seconds from that boot to the writing
     registry: str = ""  # incarnation of the journal's first registry; "": a version without this field
-    rest: Mapping[str, Any] = _rest()
+    rest: Mapping[str, Any] = _unknown_keys_field()
 
     @property
     def clean(self) -> bool:
@@ -155,28 +155,28 @@ class JournalRecord:
         return replace(self, members={name: member for name, member in self.members.items() if name != job})
 
     def dump(self) -> bytes:
-        return _text(_pack(self), indent=1)
+        return _sealed_text(_pack_value(self), indent=1)
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> JournalRecord:
         """Raises JobFailed: the text is not a journal's."""
         try:
-            keys = _keys(text)
-            members = {name: _member(values) for name, values in keys.pop("members").items()}
-            return _unpack(cls, keys, members=members)
+            keys = _parse_keys(text)
+            members = {name: _parse_member(values) for name, values in keys.pop("members").items()}
+            return _unpack_value(cls, keys, members=members)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable_journal(path, error) from None
 
 
-def _unreadable(path: str, error: Exception) -> JobFailed:
+def _unreadable_journal(path: str, error: Exception) -> JobFailed:
     return JobFailed(errno.EBADMSG, f"journal {path} is not one of version 1 or {VERSION}: {error}")
 
 
-def _text(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
-    return seal({"version": VERSION, **keys}, indent)
+def _sealed_text(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return seal_json({"version": VERSION, **keys}, indent)
 
 
-def _keys(text: bytes) -> dict[str, Any]:
+def _parse_keys(text: bytes) -> dict[str, Any]:
     keys: dict[str, Any] = json.loads(text)
     version, digest = keys.pop("version"), keys.pop(KEY, None)
     if type(version) is not int or version not in _READ:
@@ -186,35 +186,35 @@ def _keys(text: bytes) -> dict[str, Any]:
     return keys
 
 
-def _member(values: dict[str, Any]) -> MemberFiles:
+def _parse_member(values: dict[str, Any]) -> MemberFiles:
     cut, replaces = values.pop("cut", None), values.pop("replaces", None)
-    return _unpack(
+    return _unpack_value(
         MemberFiles,
         values,
-        cut=None if cut is None else _unpack(CutRecord, cut),
-        replaces=None if replaces is None else _replaced(*replaces),
+        cut=None if cut is None else _unpack_value(CutRecord, cut),
+        replaces=None if replaces is None else _parse_replaced(*replaces),
         made_dirs=tuple(map(str, values.pop("made_dirs", ()))),
         words=tuple(map(str, values.pop("words", ()))),
-        proven={name: _unpack(Proven, file) for name, file in values.pop("proven", {}).items()},
+        proven={name: _unpack_value(Proven, file) for name, file in values.pop("proven", {}).items()},
     )
 
 
-def _replaced(dev: int, ino: int, which: str = "", *_: Any) -> Replaced:
+def _parse_replaced(dev: int, ino: int, which: str = "", *_: Any) -> Replaced:
     """The file to be replaced, as any release recorded the file: by its numbers, or with values unknown here."""
     return Replaced(int(dev), int(ino), str(which))
 
 
-def _pack(value: Any) -> Any:
+def _pack_value(value: Any) -> Any:
     """A value as its JSON form, merged with the keys of a later release."""
     if is_dataclass(value):
-        own = {name: _pack(getattr(value, name)) for name in _FIELDS[type(value)]}
+        own = {name: _pack_value(getattr(value, name)) for name in _FIELDS[type(value)]}
         return {**getattr(value, "rest", {}), **own}
     if isinstance(value, Mapping):
-        return {name: _pack(each) for name, each in value.items()}
+        return {name: _pack_value(each) for name, each in value.items()}
     return value
 
 
-def _unpack(kind: type[T], values: dict[str, Any], **made: Any) -> T:
+def _unpack_value(kind: type[T], values: dict[str, Any], **made: Any) -> T:
     """Build a value of this kind; ``made``: the fields whose JSON is not a string, a number or a boolean."""
     known = _FIELDS[kind]
     own = {name: values.pop(name) for name in [*values] if name in known}

@@ -17,7 +17,7 @@ from blockworker.system.identity import is_mounted, which_file
 
 
 @contextmanager
-def failing(path: str) -> Iterator[None]:
+def target_errors_as_failure(path: str) -> Iterator[None]:
     """Turn an OSError into the job's failure."""
     try:
         yield
@@ -34,7 +34,7 @@ def stat_of(directory: int, name: str) -> os.stat_result | None:
         return None
 
 
-def unlink(directory: int, name: str) -> None:
+def unlink_if_exists(directory: int, name: str) -> None:
     """Remove a file, if the file exists."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
@@ -51,12 +51,12 @@ def look_at(directory: int, name: str) -> Proven | None:
             return None
         raise
     try:
-        return seen(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        return proof_of_file(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
     finally:
         os.close(fd)
 
 
-def seen(fd: int) -> Proven:
+def proof_of_file(fd: int) -> Proven:
     """Identity and size of an open file."""
     return Proven(which=which_file(fd), size=os.fstat(fd).st_size)
 
@@ -121,17 +121,17 @@ def remove_files(roots: Roots, member: MemberFiles) -> None:
         raise
     try:
         if not member.ino or has_staging_file(member, directory, member.staging):
-            unlink(directory, member.staging)
-        for name in (member.digests, member.manifest, unfinished(member)):
+            unlink_if_exists(directory, member.staging)
+        for name in (member.digests, member.manifest, unfinished_manifest(member)):
             if name:
-                unlink(directory, name)
+                unlink_if_exists(directory, name)
         release_name(directory, member)
         os.fsync(directory)
     finally:
         os.close(directory)
 
 
-def unfinished(member: MemberFiles) -> str:
+def unfinished_manifest(member: MemberFiles) -> str:
     """The name of a manifest while the manifest is being written."""
     return f"{member.manifest}.new"
 

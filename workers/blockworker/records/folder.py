@@ -52,10 +52,10 @@ def take_lock(roots: Roots, root: Root, transaction: str, patience: float) -> tu
             if error.errno != errno.ENOENT or time.monotonic() >= deadline + 1:
                 raise
         finally:
-            _close(folder, lock)
+            _close_all(folder, lock)
 
 
-def release(lock: int) -> None:
+def release_folder_lock(lock: int) -> None:
     """Unlock and close.  Closing alone would leave the lock with a child that was forked meanwhile."""
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -63,7 +63,7 @@ def release(lock: int) -> None:
 
 
 @contextmanager
-def settled(folder: int, *, make: bool = False) -> Iterator[int]:
+def opened_tombstones(folder: int, *, make: bool = False) -> Iterator[int]:
     """A descriptor of the folder of tombstones; FileNotFoundError without a folder, unless ``make`` is true."""
     fd = -1
     while fd < 0:
@@ -81,7 +81,7 @@ def settled(folder: int, *, make: bool = False) -> Iterator[int]:
         os.close(fd)
 
 
-def _close(*fds: int) -> None:
+def _close_all(*fds: int) -> None:
     for fd in fds:
         if fd >= 0:
             os.close(fd)

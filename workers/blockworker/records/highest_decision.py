@@ -104,9 +104,9 @@ class Highest:
         """
         if self._place is None:
             return "", 0
-        if found := _read(self._place):
+        if found := _read_highest_decision(self._place):
             return found
-        earlier = {place: found for place in self._earlier if (found := _read(place))}
+        earlier = {place: found for place in self._earlier if (found := _read_highest_decision(place))}
         if not earlier:
             return "", 0
         found = max(earlier.values(), key=lambda each: each[1])
@@ -124,7 +124,7 @@ class Highest:
             state.write_record(self._place, NAME, content)
 
 
-def _read(place: StatePlace) -> tuple[str, int] | None:
+def _read_highest_decision(place: StatePlace) -> tuple[str, int] | None:
     path, reason = f"{place.path}/{NAME}", "nothing is decided here until it is mended, or removed"
     try:
         text = state.read_record(place, NAME)

@@ -21,16 +21,16 @@ from typing import Final, TypeVar
 
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
-from blockjobs.process.clock import boottime, read_boot_id
+from blockjobs.process.clock import read_boot_id, seconds_since_boot
 from blockjobs.registry.each import Each
-from blockjobs.registry.submit import batches
-from blockworker.host.roots import Root, Roots, between
+from blockjobs.registry.submit import split_batches
+from blockworker.host.roots import Root, Roots, directories_between
 from blockworker.records import folder as folders
 from blockworker.records.entries import CutRecord, JournalRecord, MemberFiles, Proven
-from blockworker.records.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock
+from blockworker.records.folder import SETTLED, LockBusy, folder_of, release_folder_lock, remove_folder, take_lock
 from blockworker.records.member_files import has_file, member_files, member_of, members_of, remove_member_files
 from blockworker.system.kernel import NO_SPACE
-from blockworker.system.sparefile import read_text, remove_file, replace_file, replacing, spare_name
+from blockworker.system.sparefile import read_text, remove_file, replace_file, replacing_files, spare_name
 from blockworker.system.together import Durably, do_alone
 
 __all__ = [
@@ -41,18 +41,18 @@ __all__ = [
     "LockBusy",
     "MemberFiles",
     "Proven",
-    "held",
+    "call_or_log",
     "item_of",
+    "journal_root",
     "keep_room",
-    "locked",
-    "logged",
+    "locked_journal",
+    "locked_open_journal",
     "looked_into",
     "only_place",
-    "place_of",
-    "read",
+    "read_journal",
     "read_member",
     "read_members",
-    "scan",
+    "scan_open_journals",
     "sweep_tombstones",
 ]  # fmt: skip
 
@@ -65,10 +65,10 @@ _AT_ONCE: Final = 100  # members' files that are open at once
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, and a slower holder is stopped or on a dead disk
 
 
-def _read(folder: int, name: str, path: str) -> JournalRecord | None:
+def _read_record(folder: int, name: str, path: str) -> JournalRecord | None:
     """Read the tombstone, else the journal; both exist if a worker died after writing the first."""
     text = None
-    with suppress(FileNotFoundError), folders.settled(folder) as settled:
+    with suppress(FileNotFoundError), folders.opened_tombstones(folder) as settled:
         text = read_text(settled, name)
     if text is None:
         text = read_text(folder, name)
@@ -81,7 +81,7 @@ class JournalView:
     def __init__(self, folder: int, transaction: str, path: str) -> None:
         self._folder, self._transaction, self._path = folder, transaction, path
         self._name = f"{transaction}.journal"
-        self.record = _read(folder, self._name, path) if folder >= 0 else None
+        self.record = _read_record(folder, self._name, path) if folder >= 0 else None
 
     def member(self, job: str) -> MemberFiles | None:
         """The journal's entry of a job; None if the journal does not know the job."""
@@ -119,9 +119,9 @@ class Journal(JournalView):
             self.write(record)
         if inside is not record or self.record is None:
             self.write(inside)  # not in parallel: a single file holds these members
-        for some in batches(outside, _AT_ONCE):
+        for some in split_batches(outside, _AT_ONCE):
             with member_files(self._folder, self._transaction, make=True) as files:
-                yield from replacing(files, {member.job: member.dump() for member in some})
+                yield from replacing_files(files, {member.job: member.dump() for member in some})
 
     def _is_inside(self, record: JournalRecord, job: str) -> bool:
         """Whether a job's entry is, or will be, in the journal itself."""
@@ -175,9 +175,9 @@ class Journal(JournalView):
 
     def write(self, record: JournalRecord) -> None:
         """Replace the journal itself durably; a clean record is written as the tombstone."""
-        record = replace(record, at=time.time(), boot=read_boot_id(), uptime=boottime())
+        record = replace(record, at=time.time(), boot=read_boot_id(), uptime=seconds_since_boot())
         if record.clean:
-            with folders.settled(self._folder, make=True) as settled:
+            with folders.opened_tombstones(self._folder, make=True) as settled:
                 self._put_tombstone(settled, record)
             self._bury()
         else:
@@ -192,8 +192,8 @@ class Journal(JournalView):
         names = list(record.members)
         try:
             with member_files(self._folder, self._transaction, make=True) as files:
-                for some in batches(names[FEW:], _AT_ONCE):
-                    do_alone(replacing(files, {name: record.members[name].dump() for name in some}))
+                for some in split_batches(names[FEW:], _AT_ONCE):
+                    do_alone(replacing_files(files, {name: record.members[name].dump() for name in some}))
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -223,7 +223,7 @@ class Journal(JournalView):
         if self._removed:
             return
         self._removed = True
-        with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
+        with suppress(FileNotFoundError), folders.opened_tombstones(self._folder) as settled:
             if remove_file(settled, self._name):
                 os.fsync(settled)
         with suppress(OSError):  # fails if a member has a file: the member is not forgotten
@@ -242,7 +242,7 @@ class Journal(JournalView):
 # --- reading, and taking the lock ---------------------------------------------------------------------
 
 
-def read(roots: Roots, root: Root, transaction: str) -> JournalRecord | None:
+def read_journal(roots: Roots, root: Root, transaction: str) -> JournalRecord | None:
     """Read the journal itself without its lock, never to be changed."""
     with looked_into(roots, root, transaction) as view:
         return view.record
@@ -278,7 +278,7 @@ def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[JournalV
         os.close(folder)
 
 
-def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
+def journal_root(roots: Roots, target: str, transaction: str, job: str) -> Root:
     """The root whose journal knows the job: the root that OPEN chose, even if the write roots have changed.
 
     If no journal knows the job: the root of the target.  A journal above every current write root is not found.
@@ -301,23 +301,25 @@ def only_place(roots: Roots, target: str, transaction: str) -> Root | None:
     """
     root = roots.root_of(target, write=True)
     others = _other_places(roots, target, root)
-    return root if all(read(roots, place, transaction) is None for place in others) else None
+    return root if all(read_journal(roots, place, transaction) is None for place in others) else None
 
 
 def _other_places(roots: Roots, target: str, root: Root) -> list[Root]:
-    return [place for place in _places(roots, target) if place != root]
+    return [place for place in _possible_roots(roots, target) if place != root]
 
 
-def _places(roots: Roots, target: str) -> list[Root]:
+def _possible_roots(roots: Roots, target: str) -> list[Root]:
     """Directories above the target that may have been write roots, innermost first."""
     top = min(
         (each for each in map(Root, roots.config.target_roots) if each.holds(target)), key=lambda it: len(it.path)
     )
-    inner = [Root(path) for path in between(top.path, os.path.dirname(target))] if target != top.path else []
+    inner = (
+        [Root(path) for path in directories_between(top.path, os.path.dirname(target))] if target != top.path else []
+    )
     return [*reversed(inner), top]
 
 
-def logged(_item: str, call: Callable[[], T], /) -> T | None:
+def call_or_log(_item: str, call: Callable[[], T], /) -> T | None:
     """Call; log and skip an invalid journal, so that a bad journal does not stop the work on the rest."""
     try:
         return call()
@@ -326,9 +328,9 @@ def logged(_item: str, call: Callable[[], T], /) -> T | None:
         return None
 
 
-def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[JournalRecord]:
+def scan_open_journals(roots: Roots, root: Root, each: Each = call_or_log) -> Iterator[JournalRecord]:
     """Iterate over the open journals beneath the root, without locks.  ``each``: calls the reader of a journal."""
-    return _scan(roots, folder_of(root), each)
+    return _scan_folder(roots, folder_of(root), each)
 
 
 def item_of(root: Root, transaction: str) -> str:
@@ -336,7 +338,7 @@ def item_of(root: Root, transaction: str) -> str:
     return f"journal {folder_of(root)}/{transaction}.journal"
 
 
-def _scan(roots: Roots, path: str, each: Each) -> Iterator[JournalRecord]:
+def _scan_folder(roots: Roots, path: str, each: Each) -> Iterator[JournalRecord]:
     try:
         folder = roots.open_dir(path)
     except JobFailed as failed:
@@ -364,9 +366,9 @@ def _record_of(folder: int, path: str, name: str) -> JournalRecord | None:
     return record
 
 
-def keep_room(roots: Roots, root: Root, each: Each = logged) -> None:
+def keep_room(roots: Roots, root: Root, each: Each = call_or_log) -> None:
     """Reserve room for the next version of each open journal; journals of version 1 have no room."""
-    for record in scan(roots, root, each):
+    for record in scan_open_journals(roots, root, each):
         each(item_of(root, record.transaction), partial(_keep_room_of, roots, root, record.transaction))
 
 
@@ -377,13 +379,13 @@ def _keep_room_of(roots: Roots, root: Root, transaction: str) -> None:
     finally:
         os.close(folder)
     if not spare:
-        with suppress(LockBusy), locked(roots, root, transaction, patience=0) as journal:
+        with suppress(LockBusy), locked_open_journal(roots, root, transaction, patience=0) as journal:
             if journal is not None and journal.record is not None and not journal.record.clean:
                 journal.write(journal.record)
 
 
 @contextmanager
-def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal]:
+def locked_journal(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal]:
     """Hold the lock of a journal; ``record`` is None without a journal, and no file then stays behind.
 
     Raises:
@@ -400,22 +402,24 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
             if journal.record is None:
                 remove_folder(roots, root)
     finally:  # in every case: this process may live for days
-        release(lock)
+        release_folder_lock(lock)
         os.close(folder)
 
 
 @contextmanager
-def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal | None]:
+def locked_open_journal(
+    roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE
+) -> Iterator[Journal | None]:
     """Hold the lock of an existing journal; yield None, and make no file, without a journal."""
-    if read(roots, root, transaction) is None:
+    if read_journal(roots, root, transaction) is None:
         yield None
         return
-    with held(roots, root, transaction, patience=patience) as journal:
+    with locked_journal(roots, root, transaction, patience=patience) as journal:
         yield journal if journal.record is not None else None
 
 
 def sweep_tombstones(
-    roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = logged
+    roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = call_or_log
 ) -> int:  # fmt: skip
     """Remove tombstones older than ``older_than_s``; return the number removed.
 
@@ -423,10 +427,10 @@ def sweep_tombstones(
     boots are also limited in number, newest decisions first, so that a host with a boot each night does not collect
     tombstones without end.  ``now``: seconds since this boot.
     """
-    boot, now = read_boot_id(), boottime() if now is None else now
+    boot, now = read_boot_id(), seconds_since_boot() if now is None else now
     old: list[str] = []
     earlier: list[tuple[int, str]] = []  # (decision number, transaction)
-    for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}", each):
+    for seen in _scan_folder(roots, f"{folder_of(root)}/{SETTLED}", each):
         if now - (seen.uptime if seen.boot == boot else 0.0) >= older_than_s:
             old.append(seen.transaction)
         elif seen.boot != boot:
@@ -438,7 +442,7 @@ def sweep_tombstones(
 
 
 def _remove_tombstone(roots: Roots, root: Root, transaction: str) -> bool:
-    with suppress(LockBusy), locked(roots, root, transaction, patience=0) as journal:
+    with suppress(LockBusy), locked_open_journal(roots, root, transaction, patience=0) as journal:
         if journal is not None and journal.record is not None and journal.record.clean:
             journal.remove()
             return True

@@ -14,7 +14,7 @@ from blockworker.records.journal import Journal
 
 def place_of_member(roots: Roots, member: MemberFiles) -> Root:
     """The root whose journal knows a member, even if the write roots have changed."""
-    return journals.place_of(roots, member.target, member.transaction, member.job)
+    return journals.journal_root(roots, member.target, member.transaction, member.job)
 
 
 def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager[Journal | None]:
@@ -23,7 +23,7 @@ def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager
     Raises:
         LockBusy: another process held the lock for ``journal.PATIENCE`` seconds.
     """
-    return journals.locked(roots, place_of_member(roots, member), member.transaction)
+    return journals.locked_open_journal(roots, place_of_member(roots, member), member.transaction)
 
 
 def known_member(journal: Journal | None, member: MemberFiles) -> tuple[JournalRecord, MemberFiles]:

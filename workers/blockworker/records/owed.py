@@ -22,7 +22,7 @@ VERSION: Final = 1
 Owed = dict[str, dict[str, int]]  # write root -> transaction -> number of the decision to abort it
 
 
-def note(config: HostConfig, root: str, transaction: str, number: int) -> None:
+def note_owed_abort(config: HostConfig, root: str, transaction: str, number: int) -> None:
     """Note durably that a transaction is aborted and that this root could not be read.
 
     Raises:
@@ -32,21 +32,21 @@ def note(config: HostConfig, root: str, transaction: str, number: int) -> None:
     def add(owed: Owed) -> None:
         owed.setdefault(root, {}).setdefault(transaction, number)
 
-    _change(config, add)
+    _change_owed(config, add)
 
 
-def strike(config: HostConfig, root: str, transaction: str) -> None:
+def strike_owed_abort(config: HostConfig, root: str, transaction: str) -> None:
     """Remove the note: no file of this transaction is left beneath this root."""
 
     def drop(owed: Owed) -> None:
         owed.get(root, {}).pop(transaction, None)
 
-    _change(config, drop)
+    _change_owed(config, drop)
 
 
-def read(config: HostConfig) -> Owed:
+def read_owed_aborts(config: HostConfig) -> Owed:
     """The noted aborts."""
-    place = state.place_of(config)
+    place = state.state_directory_of(config)
     if place is None:
         return {}
     text = state.read_record(place, NAME)
@@ -59,12 +59,12 @@ def read(config: HostConfig) -> Owed:
         raise JobFailed(errno.EBADMSG, f"record {place.path}/{NAME} is not one of version {VERSION}: {error}") from None
 
 
-def _change(config: HostConfig, change: Callable[[Owed], None]) -> None:
-    place = state.place_of(config)
+def _change_owed(config: HostConfig, change: Callable[[Owed], None]) -> None:
+    place = state.state_directory_of(config)
     if place is None:
         raise JobFailed(errno.EACCES, f"host {config.name} has no state directory in which to note what it owes")
-    with state.failing(place.path), state.changing(place, NAME):
-        owed = read(config)
+    with state.state_errors_as_failure(place.path), state.locked_record(place, NAME):
+        owed = read_owed_aborts(config)
         change(owed)
         owed = {root: txns for root, txns in owed.items() if txns}
         content = json.dumps({"version": VERSION, "owed": owed}, indent=1, sort_keys=True)

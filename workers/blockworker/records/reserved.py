@@ -53,7 +53,7 @@ def reserving_name(directory: int, member: MemberFiles, host: str, registry: str
     """
     name, draft = reserved_name(member.name), f".{member.name}.{member.uuid[:8]}.reserved"
     if (holder := read_reservation(directory, name)) is not None and holder.uuid == member.uuid:
-        _unlink(directory, draft)
+        _unlink_if_exists(directory, draft)
         return
     keys = Reservation(
         run=member.run, job=member.job, host=host, transaction=member.transaction, uuid=member.uuid, registry=registry
@@ -67,7 +67,7 @@ def reserving_name(directory: int, member: MemberFiles, host: str, registry: str
     try:
         give_name(directory, draft, name)
     except FileExistsError:
-        _unlink(directory, draft)
+        _unlink_if_exists(directory, draft)
         holder = read_reservation(directory, name) or Reservation()
         path = f"{member.directory}/{name}"
         text = f"target {member.target} is reserved by {holder.title}, which is not over: {path}"
@@ -83,8 +83,8 @@ def release_name(directory: int, member: MemberFiles) -> None:
         return
     holder = read_reservation(directory, member.reserved, certain=True)
     if holder is not None and holder.uuid == member.uuid:
-        _unlink(directory, member.reserved)
-    _unlink(directory, f"{member.reserved.removesuffix('.reserved')}.{member.uuid[:8]}.reserved")
+        _unlink_if_exists(directory, member.reserved)
+    _unlink_if_exists(directory, f"{member.reserved.removesuffix('.reserved')}.{member.uuid[:8]}.reserved")
 
 
 def read_reservation(directory: int, name: str, *, certain: bool = False) -> Reservation | None:
@@ -118,6 +118,6 @@ def give_name(directory: int, old: str, name: str) -> None:
         os.unlink(old, dir_fd=directory)
 
 
-def _unlink(directory: int, name: str) -> None:
+def _unlink_if_exists(directory: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)

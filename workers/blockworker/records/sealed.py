@@ -12,7 +12,7 @@ KEY: Final = "digest"
 _BLANK: Final = "0" * 64  # placeholder while the digest is computed
 
 
-def seal(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
+def seal_json(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
     """The JSON text of an object, with its digest as the last key."""
     rest = {name: value for name, value in keys.items() if name != KEY}
     text = json.dumps({**rest, KEY: _BLANK}, indent=indent).encode() + b"\n"

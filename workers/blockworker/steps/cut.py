@@ -18,12 +18,12 @@ import redis
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, JobFailed, unexpected
+from blockjobs.model.errors import BadInput, JobFailed, unexpected_error_text
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.volumespec import HostedVolume
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.registry.answers import Answer, Answers, Member
-from blockjobs.registry.submit import batches
+from blockjobs.registry.submit import split_batches
 from blockworker.cuts import cut_files
 from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Driver
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 Find = Callable[[Member], Driver]  # raises JobFailed
 
 
-def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float = LIMIT) -> None:
+def cut_members(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float = LIMIT) -> None:
     """Cut every member on this host that owes the step, and answer.
 
     The journals' locks are held from before the first cut until after the answer: meanwhile no process settles a
@@ -57,20 +57,20 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
         LockBusy: another process works on the transaction.
     """
     until = time.monotonic() + limit
-    owing = _owing(answers.members(txn))
+    owing = _members_owing_cut(answers.members(txn))
     with _Keepers(roots, txn, owing) as keepers:
-        hung, lost = keepers.wait(_roots(roots, owing), until)
-        owing = _owing(answers.members(txn))  # read again, now that the locks keep the members unchanged
+        hung, lost = keepers.wait(_journal_roots(roots, owing), until)
+        owing = _members_owing_cut(answers.members(txn))  # read again, now that the locks keep the members unchanged
         if owing:
             share = HostCut(answers, roots, owing, find, until)
             for member in owing:
                 if is_null(member.spec):
                     continue
-                if (root := _root(roots, member)) in hung:
-                    share.fail(member.spec.id, _hangs(roots, member, hung[root] or root.path))
+                if (root := _target_root(roots, member)) in hung:
+                    share.fail(member.spec.id, _hanging_failure(roots, member, hung[root] or root.path))
                 elif root in lost:
                     share.fail(member.spec.id, lost[root])
-            for batch in batches(share.cut(), BATCH):
+            for batch in split_batches(share.cut(), BATCH):
                 answers.answer(txn, Step.CUT, batch)
 
 
@@ -110,9 +110,9 @@ class _Keepers:
         try:
             with ExitStack() as locks:
                 for place in self._places(root):
-                    journal = locks.enter_context(journals.locked(self._roots, place, self._txn))
+                    journal = locks.enter_context(journals.locked_open_journal(self._roots, place, self._txn))
                     if journal is not None:
-                        cut_files.begin(journal, self._jobs)
+                        cut_files.record_begun_cuts(journal, self._jobs)
                 self._note(root, None)
                 self._over.wait()
         except (JobFailed, LockBusy) as failed:
@@ -122,13 +122,14 @@ class _Keepers:
             self._note(root, JobFailed(code, f"the journal beneath {root.path}: {os.strerror(code)}"))
         except Exception as error:
             log.exception("transaction %s: an error nobody expected", self._txn)
-            self._note(root, JobFailed(errno.EIO, unexpected(error)))
+            self._note(root, JobFailed(errno.EIO, unexpected_error_text(error)))
 
     def _places(self, root: Root) -> list[Root]:
         """The roots where OPEN put the journals of this root's members: mostly here, even if the roots have changed."""
-        mine = [member.spec for member in self._members if _root(self._roots, member) == root]
+        mine = [member.spec for member in self._members if _target_root(self._roots, member) == root]
         found = {
-            journals.place_of(self._roots, volumespec.label(spec.target.volume), self._txn, spec.id) for spec in mine
+            journals.journal_root(self._roots, volumespec.volume_label(spec.target.volume), self._txn, spec.id)
+            for spec in mine
         }
         return sorted(found, key=lambda place: place.path)
 
@@ -147,20 +148,22 @@ class _Keepers:
                 thread.join(GONE)
 
 
-def _owing(members: Iterable[Member]) -> list[Member]:
+def _members_owing_cut(members: Iterable[Member]) -> list[Member]:
     return [member for member in members if member.passed == Step.OPEN and member.status == "created"]
 
 
-def _roots(roots: Roots, members: Iterable[Member]) -> list[Root]:
+def _journal_roots(roots: Roots, members: Iterable[Member]) -> list[Root]:
     """The roots with the journals of the members, in the order of locking of every process."""
-    return sorted({_root(roots, member) for member in members if not is_null(member.spec)}, key=lambda root: root.path)
+    return sorted(
+        {_target_root(roots, member) for member in members if not is_null(member.spec)}, key=lambda root: root.path
+    )
 
 
-def _root(roots: Roots, member: Member) -> Root:
-    return roots.root_of(volumespec.label(member.spec.target.volume), write=True)
+def _target_root(roots: Roots, member: Member) -> Root:
+    return roots.root_of(volumespec.volume_label(member.spec.target.volume), write=True)
 
 
-def _hangs(roots: Roots, member: Member, path: str) -> JobFailed:
+def _hanging_failure(roots: Roots, member: Member, path: str) -> JobFailed:
     text = f"source {member.spec.source.text} was not cut in time: {path} on host {roots.config.name} hangs"
     return JobFailed(errno.ETIMEDOUT, text)
 
@@ -184,7 +187,7 @@ class HostCut:
         self._failed: dict[JobId, JobFailed] = {}
         self._quiet: dict[str, list[Member]] = {}  # by quiesce command
         for member in members:
-            if name := _quiesce(member):
+            if name := _quiesce_command(member):
                 self._quiet.setdefault(name, []).append(member)
 
     def fail(self, job: JobId, failed: JobFailed) -> None:
@@ -196,7 +199,7 @@ class HostCut:
         clocks = [self._clock()]
         freezes = {name: self._command(name) for name in self._quiet if self._quiet[name]}
         try:
-            for name, failed in _side_by_side(_frozen, freezes).items():
+            for name, failed in _side_by_side(_freeze_sources, freezes).items():
                 if failed:
                     self._fail(name, failed)
             making = self._begin(self._make)
@@ -213,7 +216,7 @@ class HostCut:
                     self.fail(job, JobFailed(errno.ETIMEDOUT, text))
         made = self._end(making)
         clocks.append(self._clock())
-        told = {job: _told(each, clocks) for job, each in made.items()}
+        told = {job: _cut_by_redis_clock(each, clocks) for job, each in made.items()}
         for name, seconds in stood.items():
             for job in {member.spec.id for member in self._quiet[name]} & told.keys():
                 told[job] = replace(told[job], frozen=seconds or 0.0)
@@ -236,10 +239,13 @@ class HostCut:
                 raise
             except Exception as error:  # the error of this member alone
                 log.exception("job %s: an error nobody expected", member.spec.id)
-                return JobFailed(errno.EIO, unexpected(error))
+                return JobFailed(errno.EIO, unexpected_error_text(error))
 
         members = {member.spec.id: member for member in self._members if member.spec.id not in self._failed}
-        places = {job: (_folder(member.spec.source), _folder(member.spec.target)) for job, member in members.items()}
+        places = {
+            job: (_volume_folder(member.spec.source), _volume_folder(member.spec.target))
+            for job, member in members.items()
+        }
         return Crew(one, members, places)
 
     def _end(self, work: Crew[JobId, Member, T | JobFailed]) -> dict[JobId, T]:
@@ -247,7 +253,9 @@ class HostCut:
         results = work.wait(work.keys, self._until)
         for job, path in work.give_up().items():
             member = next(member for member in self._members if member.spec.id == job)
-            self.fail(job, _hangs(self._roots, member, path or volumespec.label(member.spec.source.volume)))
+            self.fail(
+                job, _hanging_failure(self._roots, member, path or volumespec.volume_label(member.spec.source.volume))
+            )
         done: dict[JobId, T] = {}
         for job, result in results.items():
             if isinstance(result, JobFailed):
@@ -265,19 +273,19 @@ class HostCut:
         self._find(member).brace(self._roots, member.spec)
 
     def _make(self, member: Member) -> Made:
-        driver, begin = self._find(member), boottime()
+        driver, begin = self._find(member), seconds_since_boot()
         made = driver.cut(self._roots, member.spec, member.opened)
-        return Made(made, begin, boottime())
+        return Made(made, begin, seconds_since_boot())
 
     def _command(self, name: str) -> Quiesce:
         """One call of a quiesce command for every source of the command."""
         config = self._roots.config
-        paths = dict.fromkeys(volumespec.label(member.spec.source.volume) for member in self._quiet[name])
+        paths = dict.fromkeys(volumespec.volume_label(member.spec.source.volume) for member in self._quiet[name])
         return Quiesce(name, config.commands.get(name, ()), [*paths], limit=config.thaw_after)
 
     def _clock(self) -> tuple[float, float]:
         """Lead of Redis' clock over ours, at least and at most: the clock was read at some time within the call."""
-        asked, now, heard = boottime(), self._answers.now(), boottime()
+        asked, now, heard = seconds_since_boot(), self._answers.now(), seconds_since_boot()
         return now - heard, now - asked
 
     def _answer(self, job: JobId, told: Mapping[JobId, Cut]) -> Answer:
@@ -287,12 +295,12 @@ class HostCut:
         return Answer(job, result=told[job].to_dict())
 
 
-def _quiesce(member: Member) -> str:
+def _quiesce_command(member: Member) -> str:
     return str(member.spec.options.get("quiesce") or "")
 
 
-def _folder(volume: HostedVolume) -> str:
-    return os.path.dirname(volumespec.label(volume.volume))
+def _volume_folder(volume: HostedVolume) -> str:
+    return os.path.dirname(volumespec.volume_label(volume.volume))
 
 
 def _side_by_side(act: Callable[[Quiesce], T], freezes: Mapping[str, Quiesce]) -> dict[str, T]:
@@ -301,7 +309,7 @@ def _side_by_side(act: Callable[[Quiesce], T], freezes: Mapping[str, Quiesce]) -
         return dict(zip(freezes, pool.map(act, freezes.values()), strict=True))
 
 
-def _frozen(freeze: Quiesce) -> JobFailed | None:
+def _freeze_sources(freeze: Quiesce) -> JobFailed | None:
     """Freeze the sources; return the failure, or None."""
     try:
         if freeze.freeze():
@@ -311,7 +319,7 @@ def _frozen(freeze: Quiesce) -> JobFailed | None:
         return failed
 
 
-def _told(made: Made, clocks: Sequence[tuple[float, float]]) -> Cut:
+def _cut_by_redis_clock(made: Made, clocks: Sequence[tuple[float, float]]) -> Cut:
     """The cut with its times by Redis' clock: surely not before ``begin``, and surely not after ``end``."""
     least, most = min(ahead for ahead, _ in clocks), max(ahead for _, ahead in clocks)
     return replace(made.cut, begin=made.begin + least, end=made.end + most)

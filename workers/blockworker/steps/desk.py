@@ -28,7 +28,7 @@ from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable
 from blockworker.steps.questions import QuestionDesk, redis_may_be_away
 from blockworker.steps.touched import TOUCHED, lane_of, spec_paths
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Desk:
         self._aside = Quarantine()
         self._odd: dict[str, dict[str, str]] = {}  # by write root: journals in quarantine, with their errors
         self._stop = threading.Event()
-        self._thread = vital(self._follow, "desk")
+        self._thread = vital_thread(self._follow, "desk")
 
     def start(self) -> None:
         self._thread.start()

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 from blockjobs.process.spawn import describe_end
 from blockjobs.registry import codec
 from blockworker.system.pidtable import PidTable
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 _PR_SET_PDEATHSIG: Final = 1
 _PID: Final = 8  # bytes in which the forker sends a process id
@@ -46,8 +46,8 @@ class ErrandProcess:
     def run(self, kind: str, words: object) -> tuple[Any, bool]:
         """Do an errand; return its result, and whether the process takes another errand. Raises ForkerGone."""
         try:
-            self._connection.send_bytes(codec.pack([kind, words]))
-            value, stays = codec.unpack(self._connection.recv_bytes())
+            self._connection.send_bytes(codec.pack_value([kind, words]))
+            value, stays = codec.unpack_value(self._connection.recv_bytes())
         except (OSError, EOFError, ValueError):
             raise ForkerGone(f"process {self.pid}: {_way_of_ending(self.pid)}") from None
         return value, bool(stays)
@@ -105,7 +105,7 @@ class Forker:
             if not self._closed:
                 ended()
 
-        vital(follow, "forker").start()
+        vital_thread(follow, "forker").start()
 
     def close(self) -> None:
         """End the forker, and every process made by the forker, except processes hanging in the kernel."""

@@ -16,7 +16,7 @@ from blockjobs.model.hanging import HangingPath
 from blockworker.steps.board import Errand, ErrandBoard
 from blockworker.steps.forker import ForkerGone
 from blockworker.system.standstill import StandingCall, Watch
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Lanes:
             late = self._board.expire(time.monotonic())
             self._begin()
         for errand in late:
-            _tell(errand, None)
+            _deliver_result(errand, None)
 
     def hanging(self) -> list[HangingPath]:
         """The paths that hang now, the longest first."""
@@ -135,7 +135,7 @@ class Lanes:
         """Have a server for every begun errand; if no thread can be made, the next look tries again."""
         while len(self._begun) > self._free + self._coming:
             try:
-                vital(self._serve, "errands").start()
+                vital_thread(self._serve, "errands").start()
             except RuntimeError as error:
                 log.error("%d errands wait: %s", len(self._begun), error)
                 return
@@ -161,7 +161,7 @@ class Lanes:
             except Exception:  # after any error, the errand is over, and its lane goes on
                 log.exception("%s: an error nobody expected", errand.about or errand.kind)
             self._over(errand, leaves=not stays)
-            _tell(errand, value)
+            _deliver_result(errand, value)
             with self._state:
                 self._begin()
             if runner is not None and not stays:
@@ -186,7 +186,7 @@ class Lanes:
             return self._begun.pop(0) if self._begun else None
 
 
-def _tell(errand: Errand, value: Any) -> None:
+def _deliver_result(errand: Errand, value: Any) -> None:
     try:
         errand.done(value)
     except Exception:  # the error belongs to the receiver of the result, and the lane has to go on

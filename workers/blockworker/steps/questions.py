@@ -71,7 +71,7 @@ class QuestionDesk:
         sorted_: dict[Lane, list[int]] = {}
         for at, look in enumerate(looks):
             if look.get("as") == "machine":
-                answers[at] = checkup.itself(self._config)
+                answers[at] = checkup.machine_and_clock(self._config)
             elif look.get("as") == "doctor":
                 patience = max(patience, DOCTOR + SLACK)
                 sorted_.setdefault(WHOLE_HOST, []).append(at)

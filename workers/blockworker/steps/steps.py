@@ -17,20 +17,20 @@ import redis
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, BlockjobsError, JobFailed, unexpected
+from blockjobs.model.errors import BadInput, BlockjobsError, JobFailed, unexpected_error_text
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
-from blockjobs.model.room import estimate, series
+from blockjobs.model.room import backup_series, estimate_room
 from blockjobs.registry.answers import Answer, Answers, Member, UnreadableMember, warning_lines
 from blockworker import drivers
-from blockworker.attempt.error_policy import Action, judge
+from blockworker.attempt.error_policy import Action, action_on_error
 from blockworker.drivers.base import Driver, Opened
 from blockworker.drivers.staged import is_staged
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
 from blockworker.records.folder import LockBusy
 from blockworker.records.highest_decision import Highest
-from blockworker.steps.cut import cut
+from blockworker.steps.cut import cut_members
 from blockworker.system.together import Durably, do_together
 from blockworker.targets.given import Prepared
 from blockworker.targets.opening import target_path
@@ -57,7 +57,7 @@ class Steps:
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
         """Do a step for every member that owes the step on this host, and answer. ``jobs``: only for these members."""
         every = self._answers.every_member(txn, jobs)
-        owing = [each for each in every if _owes(each, Step(step))]
+        owing = [each for each in every if _owes_step(each, Step(step))]
         log.info("transaction %s: %s of %d members, of which %d owe it", txn, step, len(every), len(owing))
         self._answer_unreadable(txn, Step(step), [each for each in every if isinstance(each, UnreadableMember)])
         members = [each for each in every if isinstance(each, Member)]
@@ -68,7 +68,7 @@ class Steps:
         }
         try:
             if step == Step.CUT:  # all members at once
-                cut(self._answers, self._roots, txn, self._driver)
+                cut_members(self._answers, self._roots, txn, self._driver)
             else:
                 by_name[Step(step)](txn, members)
             if step == Step.SETTLE:
@@ -83,13 +83,13 @@ class Steps:
         """
         if step == Step.SETTLE and not self._answers.decision(txn)[0]:
             return
-        owing = [each for each in members if _owes(each, step)]
+        owing = [each for each in members if _owes_step(each, step)]
         for each in owing:
             log.error("transaction %s: %s: %s", txn, step, each.text)
         self._answers.answer(txn, step, [Answer(each.job, errno.EINVAL, each.text) for each in owing])
 
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if _owes(member, Step.OPEN)]
+        owing = [member for member in members if _owes_step(member, Step.OPEN)]
         room = Room(self._roots, self._answers.needs(txn))
 
         def begin(batch: Batch, member: Member) -> Durably[Opened]:
@@ -116,7 +116,7 @@ class Steps:
             self._answer(txn, Step.OPEN, batch, answer)
 
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if _owes(member, Step.PREPARE)]
+        owing = [member for member in members if _owes_step(member, Step.PREPARE)]
         skew = self._answers.skew(txn)
 
         def begin(batch: Batch, member: Member) -> Durably[Prepared | None]:
@@ -126,7 +126,7 @@ class Steps:
 
         def answer(member: Member, prepared: Prepared | None) -> Answer:
             prepared = prepared or Prepared()
-            made = {"series": name, "bytes": prepared.allocated} if (name := series(member.spec)) else {}
+            made = {"series": name, "bytes": prepared.allocated} if (name := backup_series(member.spec)) else {}
             result = made if prepared.allocated else {}
             return Answer(member.spec.id, result=result, text=warning_lines(prepared.warnings))
 
@@ -138,7 +138,7 @@ class Steps:
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
-        owing = [member for member in members if _owes(member, Step.SETTLE)]
+        owing = [member for member in members if _owes_step(member, Step.SETTLE)]
         roots = self._roots.with_former()
 
         def begin(batch: Batch, member: Member) -> Durably[str]:
@@ -182,7 +182,7 @@ class Steps:
         busy: BlockjobsError | None = None
         for member, end in batch:
             try:
-                with _answered(answers, member):
+                with _errors_as_answers(answers, member):
                     if isinstance(end, Exception):
                         raise end
                     answers.append(answer(member, end))
@@ -199,7 +199,7 @@ class Steps:
         for member in members:
             if (place := (member.spec.type, _root_of(roots, member.spec))) not in seen:
                 seen.add(place)
-                with _logged(member):
+                with _errors_as_warnings(member):
                     self._driver(member).clean(roots, member.spec)
 
     def _abort(self, roots: Roots, member: Member, number: int) -> str:
@@ -212,7 +212,7 @@ class Steps:
             return ""
 
     def _driver(self, member: Member) -> Driver:
-        return drivers.find(member.spec.type, self._roots.config.name)
+        return drivers.find_driver(member.spec.type, self._roots.config.name)
 
 
 OWES: Mapping[Step, tuple[str, str]] = {  # step -> the last step passed, and the status, of a member that owes the step
@@ -222,7 +222,7 @@ OWES: Mapping[Step, tuple[str, str]] = {  # step -> the last step passed, and th
 }
 
 
-def _owes(member: Member | UnreadableMember, step: Step) -> bool:
+def _owes_step(member: Member | UnreadableMember, step: Step) -> bool:
     if step == Step.SETTLE:  # a live attempt unwinds first, and its end rings for this step again
         return member.passed != Step.SETTLE and not member.claimed
     return (member.passed, member.status) == OWES[step]
@@ -242,7 +242,7 @@ def _room_for(
 
     ``last``: bytes used by the last backup of the job; 0: none exists. Raises JobFailed: the target does not fit.
     """
-    needed = estimate(spec, last=last, allocated=allocated)
+    needed = estimate_room(spec, last=last, allocated=allocated)
     if needed is None:
         return None, [f"nobody can tell how much room {spec.target.text} needs: no backup of its kind was made before"]
     system, warnings = _take_room(room, spec, needed.bytes)
@@ -257,7 +257,7 @@ def _take_room(room: Room, spec: JobSpec, needed: int) -> tuple[int, list[str]]:
     system, wrong = room.add(os.path.dirname(target_path(spec)), needed)
     if not wrong:
         return system, []
-    if judge(spec.on_target_error, errno.ENOSPC)[0] is Action.STOP:
+    if action_on_error(spec.on_target_error, errno.ENOSPC)[0] is Action.STOP:
         log.warning("job %s: %s; it will stop and wait for room", spec.id, wrong)
         return system, [f"{wrong}; the job will stop and wait for room"]
     if spec.room is RoomCheck.WARN:
@@ -274,7 +274,7 @@ def _root_of(roots: Roots, spec: JobSpec) -> str:
 
 
 @contextmanager
-def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
+def _errors_as_answers(answers: list[Answer], member: Member) -> Iterator[None]:
     """Turn errors into the member's answer."""
     try:
         yield
@@ -293,11 +293,11 @@ def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
         )
     except Exception as error:  # the error of this member alone; other members have answers
         log.exception("job %s: an error nobody expected", member.spec.id)
-        answers.append(Answer(member.spec.id, errno.EIO, unexpected(error)))
+        answers.append(Answer(member.spec.id, errno.EIO, unexpected_error_text(error)))
 
 
 @contextmanager
-def _logged(member: Member) -> Iterator[None]:
+def _errors_as_warnings(member: Member) -> Iterator[None]:
     try:
         yield
     except redis.RedisError:

@@ -38,9 +38,9 @@ def look_paths(config: HostConfig, question: Mapping[str, Any]) -> tuple[str, ..
         if "spec" in question:
             return spec_paths(config, JobSpec.from_dict(question["spec"]))
         if "pattern" in question:
-            return (_stem(str(question["pattern"])),)
+            return (_literal_directory(str(question["pattern"])),)
         if "volume" in question:
-            return tuple(_volume_paths(config, volumespec.parse(question["volume"]).volume, write=True))
+            return tuple(_volume_paths(config, volumespec.parse_volume(question["volume"]).volume, write=True))
     return ()
 
 
@@ -50,7 +50,7 @@ def prune_paths(keys: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _volume_paths(config: HostConfig, volume: Volume, *, write: bool = False) -> list[str]:
-    paths = [each.filename for each in volumespec.stores(volume)]
+    paths = [each.filename for each in volumespec.files_and_devices(volume)]
     return paths + [root for path in paths if write and (root := root_path(config.target_roots, path))]
 
 
@@ -59,7 +59,7 @@ def root_path(roots: Sequence[str], path: str) -> str:
     return max((root for root in roots if Root(root).holds(path)), key=len, default="")
 
 
-def _stem(pattern: str) -> str:
+def _literal_directory(pattern: str) -> str:
     """The longest directory of a pattern without wildcards."""
     parts = pattern.split("/")
     plain = next((at for at, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))

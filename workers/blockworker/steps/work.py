@@ -18,17 +18,17 @@ from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.resolutions import Resolution
 from blockjobs.registry import codec
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import HostRegistry
 from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.questions import strays
-from blockworker.questions.look import look
+from blockworker.questions.look import inspect_volumes
 from blockworker.questions.prune import Pruner, question_of
 from blockworker.questions.rescan import scan_page
-from blockworker.questions.resize import resize
-from blockworker.questions.resolving import resolve
+from blockworker.questions.resize import resize_image
+from blockworker.questions.resolving import resolve_committed
 from blockworker.questions.sweeping import sweep_lost
 from blockworker.records import devices
 from blockworker.records.highest_decision import NAME, Highest
@@ -65,7 +65,7 @@ class SharedHighest(Highest):
         if self._place is None:
             yield
             return
-        with state.failing(self._place.path), state.changing(self._place, NAME):
+        with state.state_errors_as_failure(self._place.path), state.locked_record(self._place, NAME):
             yield
 
 
@@ -78,7 +78,7 @@ class ErrandWork:
         self._steps = Steps(registry.answers, roots, highest)
         self._by_kind: dict[str, Callable[[Words], Any]] = {
             "step": self._step,
-            "look": lambda words: look(roots, words["looks"]),
+            "look": lambda words: inspect_volumes(roots, words["looks"]),
             "resize": self._resize,
             "prune": self._prune,
             "resolve": self._resolve,
@@ -116,7 +116,7 @@ class ErrandWork:
         self._steps.take(words["step"], TxnId(words["txn"]), [JobId(job) for job in words["jobs"]])
 
     def _resize(self, words: Words) -> dict[str, Any] | None:
-        return resize(
+        return resize_image(
             self._roots, words["volume"], words["size"], in_use=self._registry.answers.in_use,
             permitted=lambda: self._permitted(words),
         )  # fmt: skip
@@ -129,7 +129,7 @@ class ErrandWork:
 
     def _resolve(self, words: Words) -> dict[str, Any] | None:
         txn, job = TxnId(words["txn"]), JobId(words["job"])
-        return resolve(
+        return resolve_committed(
             self._registry.answers, self._roots.with_former(), self._highest, txn=txn, job=job,
             how=Resolution(words["how"]), permitted=lambda: self._permitted(words),
         )  # fmt: skip
@@ -137,7 +137,7 @@ class ErrandWork:
     def _sweep_lost(self, words: Words) -> list[dict[str, str]]:
         answers = self._registry.answers
         _, _, incarnation = answers.decision(TxnId(""))
-        ours = _known(self._roots.config).incarnation
+        ours = _read_highest_decision(self._roots.config).incarnation
         if ours and ours not in (incarnation, words["lost"]):
             text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
             return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
@@ -171,19 +171,22 @@ class ErrandWork:
 
     def _abandoned(self, words: Words) -> list[str]:
         roots = self._roots.with_former()
-        return [str(txn) for txn in abandoned.settle(self._registry.answers, roots, self._highest, words["path"])]
+        return [
+            str(txn)
+            for txn in abandoned.settle_beneath_root(self._registry.answers, roots, self._highest, words["path"])
+        ]
 
     def _told_highest(self, _: Words) -> dict[str, Any]:
-        highest = _known(self._roots.config)
+        highest = _read_highest_decision(self._roots.config)
         return {"decision": highest.number, "incarnation": highest.incarnation}
 
     def _told_devices(self, _: Words) -> dict[str, Any]:
         """The devices that jobs have left half-written."""
-        found = devices.undefined(self._roots)
+        found = devices.undefined_devices(self._roots)
         return {"undefined": [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in found]}
 
 
-def _known(config: HostConfig) -> Highest:
+def _read_highest_decision(config: HostConfig) -> Highest:
     """The highest decision, read from disk. Raises JobFailed: the record is damaged."""
     highest = Highest(config)
     if highest.damage is not None:
@@ -191,19 +194,19 @@ def _known(config: HostConfig) -> Highest:
     return highest
 
 
-def serve(connection: Connection, url: str, config: HostConfig) -> None:
+def serve_connection(connection: Connection, url: str, config: HostConfig) -> None:
     """Do the errands that come by ``connection`` until it is closed."""
-    client = connect(url, at_most=CONNECTIONS)
+    client = connect_client(url, at_most=CONNECTIONS)
     work = ErrandWork(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
     while True:
         if not connection.poll(RESTS):
             client.connection_pool.disconnect(inuse_connections=False)  # the next errand opens them anew
         try:
-            kind, words = codec.unpack(connection.recv_bytes())
+            kind, words = codec.unpack_value(connection.recv_bytes())
         except (EOFError, OSError):
             return
         answer = work.run(kind, words)
         try:
-            connection.send_bytes(codec.pack(list(answer)))
+            connection.send_bytes(codec.pack_value(list(answer)))
         except OSError:
             return

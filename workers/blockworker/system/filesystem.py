@@ -34,7 +34,7 @@ KINDS: Final[dict[int, tuple[str, bool]]] = {
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def kind_of(fd: int) -> tuple[str, bool]:
+def filesystem_kind(fd: int) -> tuple[str, bool]:
     """The file system's name, and whether the file system is local."""
     room = (ctypes.c_long * 32)()  # the first word of struct statfs is f_type, on every architecture but s390
     if _libc.fstatfs(fd, ctypes.byref(room)) < 0:
@@ -44,7 +44,7 @@ def kind_of(fd: int) -> tuple[str, bool]:
     return KINDS.get(magic, (f"{magic:#x}", False))
 
 
-def space(fd: int) -> dict[str, int]:
+def free_space(fd: int) -> dict[str, int]:
     """Bytes and inodes that an ordinary user may use; ``inodes`` 0: inodes are not limited."""
     st = os.fstatvfs(fd)
     return {
@@ -57,19 +57,19 @@ class Broken(Exception):
     """A call that succeeds without the effect of the call."""
 
 
-def _expect(done: bool, wrong: str) -> None:
+def _expect_working(done: bool, wrong: str) -> None:
     if not done:
         raise Broken(wrong)
 
 
-def trials(directory: int) -> dict[str, str]:
+def try_abilities(directory: int) -> dict[str, str]:
     """The result of every trial in ``directory`` (a descriptor): "" if the ability exists, else the reason why not."""
     with suppress(OSError):
-        _tidy(directory)
-    return {name: _tried(trial, directory) for name, trial in TRIALS.items()}
+        _remove_stale_files(directory)
+    return {name: _try_ability(trial, directory) for name, trial in TRIALS.items()}
 
 
-def _tried(trial: Callable[[int], None], directory: int) -> str:
+def _try_ability(trial: Callable[[int], None], directory: int) -> str:
     try:
         trial(directory)
     except OSError as error:
@@ -80,7 +80,7 @@ def _tried(trial: Callable[[int], None], directory: int) -> str:
 
 
 @contextmanager
-def _file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
+def _temporary_file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
     """A temporary file with a name."""
     name = f"{PREFIX}{secrets.token_hex(8)}"
     fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
@@ -93,7 +93,7 @@ def _file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
             os.unlink(name, dir_fd=directory)
 
 
-def _tidy(directory: int) -> None:
+def _remove_stale_files(directory: int) -> None:
     for name in os.listdir(directory):
         if name.startswith(PREFIX):
             with suppress(FileNotFoundError):
@@ -104,17 +104,17 @@ def _tidy(directory: int) -> None:
 # --- the trials: a trial returns if the ability exists, else it raises -------------------------------------
 
 
-def _write(directory: int) -> None:
-    with _file(directory, b"x") as (fd, _):
+def _try_write(directory: int) -> None:
+    with _temporary_file(directory, b"x") as (fd, _):
         os.fsync(fd)
 
 
-def _unnamed(directory: int) -> None:
+def _try_unnamed_file(directory: int) -> None:
     os.close(os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory))
 
 
-def _rename(directory: int) -> None:
-    with _file(directory) as (_, old), _file(directory) as (_, taken):
+def _try_rename(directory: int) -> None:
+    with _temporary_file(directory) as (_, old), _temporary_file(directory) as (_, taken):
         try:
             kernel.rename_noreplace(directory, old, taken)
         except FileExistsError:
@@ -122,33 +122,33 @@ def _rename(directory: int) -> None:
         raise Broken("a file was replaced")
 
 
-def _reflink(directory: int) -> None:
-    with _file(directory, bytes(SIZE)) as (source, _), _file(directory) as (target, _):
+def _try_reflink(directory: int) -> None:
+    with _temporary_file(directory, bytes(SIZE)) as (source, _), _temporary_file(directory) as (target, _):
         fcntl.ioctl(target, _FICLONE, source)
-        _expect(os.fstat(target).st_size == SIZE, "the copy is shorter")
+        _expect_working(os.fstat(target).st_size == SIZE, "the copy is shorter")
 
 
-def _punch(directory: int) -> None:
-    with _file(directory, b"x" * SIZE) as (fd, _):
+def _try_punch_hole(directory: int) -> None:
+    with _temporary_file(directory, b"x" * SIZE) as (fd, _):
         os.fsync(fd)
         kernel.punch_hole(fd, 0, SIZE)
-        _expect(os.pread(fd, 1, 0) == b"\0", "the hole holds data")
+        _expect_working(os.pread(fd, 1, 0) == b"\0", "the hole holds data")
 
 
-def _allocate(directory: int) -> None:
-    with _file(directory) as (fd, _):
-        kernel.allocate(fd, 0, SIZE)
+def _try_allocate(directory: int) -> None:
+    with _temporary_file(directory) as (fd, _):
+        kernel.allocate_range(fd, 0, SIZE)
 
 
-def _seek(directory: int) -> None:
-    with _file(directory) as (fd, _):
+def _try_seek_data(directory: int) -> None:
+    with _temporary_file(directory) as (fd, _):
         os.ftruncate(fd, 16 * SIZE)
         kernel.pwrite_all(fd, b"x", 8 * SIZE)
-        _expect(os.lseek(fd, 0, os.SEEK_DATA) > 0, "holes are reported as data")
+        _expect_working(os.lseek(fd, 0, os.SEEK_DATA) > 0, "holes are reported as data")
 
 
-def _flock(directory: int) -> None:
-    with _file(directory) as (fd, name):
+def _try_flock(directory: int) -> None:
+    with _temporary_file(directory) as (fd, name):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         other = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -161,6 +161,13 @@ def _flock(directory: int) -> None:
 
 
 TRIALS: Final[dict[str, Callable[[int], Any]]] = {
-    "write": _write, "fsync-directory": os.fsync, "flock": _flock, "rename-noreplace": _rename, "reflink": _reflink,
-    "punch-hole": _punch, "fallocate": _allocate, "seek-data": _seek, "tmpfile": _unnamed,
-}  # fmt: skip
+    "write": _try_write,
+    "fsync-directory": os.fsync,
+    "flock": _try_flock,
+    "rename-noreplace": _try_rename,
+    "reflink": _try_reflink,
+    "punch-hole": _try_punch_hole,
+    "fallocate": _try_allocate,
+    "seek-data": _try_seek_data,
+    "tmpfile": _try_unnamed_file,
+}

@@ -17,7 +17,7 @@ from typing import Final
 
 from blockjobs.process.clock import read_boot_id
 from blockworker.system import kernel
-from blockworker.system.filesystem import KINDS, kind_of
+from blockworker.system.filesystem import KINDS, filesystem_kind
 
 # The kinds with file handles for the life of a file, never given to another file. On other kinds a handle may be made
 # of numbers of a single mount (FUSE), or may not exist (overlayfs).
@@ -50,7 +50,7 @@ def file_system_of(fd: int) -> str:
     ``uuid:HEX`` for a file system with a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` for a
     disk with a name of its own, else ``boot:BOOT:DEVICE``, valid until the next mount. Raises OSError.
     """
-    kind, _ = kind_of(fd)
+    kind, _ = filesystem_kind(fd)
     device = os.fstat(fd).st_dev
     if kind == "btrfs" and (name := _btrfs_uuid(fd)):
         return name
@@ -60,7 +60,7 @@ def file_system_of(fd: int) -> str:
         return f"fsid:{number:x}"
     if not _LOCAL.get(kind, False) and (name := _mount_source(device)):
         return f"mount:{name}"
-    if os.path.exists(_sys_of(device)) and not (name := identify(device, "")).startswith("path:"):
+    if os.path.exists(_sys_of(device)) and not (name := identify_device(device, "")).startswith("path:"):
         return f"device:{name}"
     return f"boot:{read_boot_id()}:{device:x}"
 
@@ -70,7 +70,7 @@ def handle_of(fd: int) -> str:
 
     ``TYPE-HEX`` of the file handle. Without a lasting handle: the inode number and the birth time, as far as known.
     """
-    kind, _ = kind_of(fd)
+    kind, _ = filesystem_kind(fd)
     if kind in _HANDLED:
         with suppress(OSError):
             number, handle = kernel.file_handle(fd)
@@ -93,13 +93,13 @@ def same_thing(one: str, other: str) -> bool:
     """
     if one.startswith("mount:") and other.startswith("mount:"):
         return one.rpartition("/")[2] == other.rpartition("/")[2]
-    (first, first_boot), (second, second_boot) = _parted(one), _parted(other)
+    (first, first_boot), (second, second_boot) = _split_at_boot_mark(one), _split_at_boot_mark(other)
     if first_boot and second_boot and first_boot[0] == second_boot[0]:
         return first == second and first_boot == second_boot
     return first == second
 
 
-def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+def _split_at_boot_mark(name: str) -> tuple[str, tuple[str, ...]]:
     lasting, mark, passing = name.rpartition(_THIS_BOOT)  # the last mark: a path may contain the mark, too
     return (lasting, tuple(passing.split(":", 1))) if mark else (name, ())
 
@@ -109,17 +109,17 @@ def _own_uuid(fd: int) -> str:
         found = fcntl.ioctl(fd, _GET_UUID, bytes(17))
     except OSError:
         return ""  # an older kernel, or a file system without a uuid
-    return _hex(found[1 : 1 + found[0]])
+    return _hex_of_uuid(found[1 : 1 + found[0]])
 
 
-def _hex(uuid: bytes) -> str:
+def _hex_of_uuid(uuid: bytes) -> str:
     """A uuid as hexadecimal digits; "" for a uuid of zeros, which is no name."""
     return uuid.hex() if any(uuid) else ""
 
 
 def _xfs_uuid(fd: int) -> str:
     try:
-        return _hex(fcntl.ioctl(fd, _XFS_GEOMETRY, bytes(112))[64:80])
+        return _hex_of_uuid(fcntl.ioctl(fd, _XFS_GEOMETRY, bytes(112))[64:80])
     except OSError:
         return ""
 
@@ -173,7 +173,7 @@ def _mounts_of(device: int) -> Iterator[tuple[str, str]]:
 # --- devices ------------------------------------------------------------------------------------------
 
 
-def identify(rdev: int, path: str) -> str:
+def identify_device(rdev: int, path: str) -> str:
     """A device's identity, equal for all paths of the device and, if the device has its own name, after a reboot."""
     place = _sys_of(rdev)
     part = _read_line(f"{place}/partition")
@@ -193,19 +193,19 @@ def which_device(rdev: int, path: str) -> str:
     name of a device without a name of its own the number that the kernel has given this disk since the boot.
     """
     place = _sys_of(rdev)
-    name = identify(rdev, path)
+    name = identify_device(rdev, path)
     if start := _read_line(f"{place}/start"):
         name += f":from:{start}"
         place = os.path.dirname(os.path.realpath(place))
     if name.startswith("loop/"):
         with suppress(OSError):
-            name += _behind(_read_line(f"{place}/loop/backing_file"))
+            name += _loop_file_identity(_read_line(f"{place}/loop/backing_file"))
     if name.startswith("path:") and (sequence := _read_line(f"{place}/diskseq")):
         name += f"{_THIS_BOOT}{read_boot_id()}:{sequence}"
     return name
 
 
-def _behind(path: str) -> str:
+def _loop_file_identity(path: str) -> str:
     """Inode and handle of the file behind a loop device: a new file of the same name may get the same inode.
 
     Earlier versions did not note the handle. The handle is written like the parts valid within one boot, and therefore

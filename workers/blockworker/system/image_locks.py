@@ -24,17 +24,17 @@ _CHANGES: Final = (WRITE, WRITE_UNCHANGED, RESIZE)
 
 def is_written(fd: int) -> bool:
     """Whether a process has the right to change the image: QEMU has the image open for writing."""
-    return any(kernel.locked(fd, _USED + permission) for permission in _CHANGES)
+    return any(kernel.is_range_locked(fd, _USED + permission) for permission in _CHANGES)
 
 
 def is_open(fd: int) -> bool:
     """Whether QEMU has the image open in any way, or a job of ours has the image locked as QEMU does."""
-    return kernel.locked(fd, _USED, _COUNT) or kernel.locked(fd, _REFUSED, _COUNT)
+    return kernel.is_range_locked(fd, _USED, _COUNT) or kernel.is_range_locked(fd, _REFUSED, _COUNT)
 
 
 def is_kept(fd: int) -> bool:
     """Whether a process has the image open and does not share everything, as a guest does unless its disk is shared."""
-    return kernel.locked(fd, _REFUSED, _COUNT)
+    return kernel.is_range_locked(fd, _REFUSED, _COUNT)
 
 
 def write_a_part(fd: int) -> None:
@@ -47,7 +47,7 @@ def write_a_part(fd: int) -> None:
             kernel.lock_shared(fd, _USED + permission)
 
 
-def share(fd: int) -> None:
+def lock_as_reader(fd: int) -> None:
     """Lock an image as a reader that shares everything: a process with an exclusive need sees the lock.
 
     The lock refuses no other process. If the image is locked exclusively, or the file system has no locks, the image is
@@ -57,7 +57,7 @@ def share(fd: int) -> None:
         kernel.lock_shared(fd, _USED + CONSISTENT_READ)
 
 
-def own(fd: int, what: str) -> None:
+def lock_as_sole_writer(fd: int, what: str) -> None:
     """Lock an image as a writer that shares nothing, until the descriptor is closed: QEMU does not start on the image.
 
     Raises:
@@ -74,7 +74,7 @@ def own(fd: int, what: str) -> None:
             raise
         taken = True
     if taken:
-        free(fd)
+        release_image_locks(fd)
         raise JobFailed(errno.EBUSY, f"{what} is in use: QEMU has it open")
 
 
@@ -84,13 +84,13 @@ def expect_closed(fd: int, what: str) -> None:
         raise JobFailed(errno.EBUSY, f"{what} is in use: QEMU has it open")
 
 
-def free(fd: int) -> None:
+def release_image_locks(fd: int) -> None:
     """Release all locks of this descriptor; a close is not enough while a child has a copy."""
     with suppress(OSError):
-        kernel.unlock(fd, _USED, _EVERY)
+        kernel.unlock_range(fd, _USED, _EVERY)
 
 
-def close(fd: int) -> None:
+def close_locked_image(fd: int) -> None:
     """Release the locks, and close the descriptor."""
-    free(fd)
+    release_image_locks(fd)
     os.close(fd)

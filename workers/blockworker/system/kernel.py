@@ -54,7 +54,7 @@ class _CacheStat(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recent"))
 
 
-def _check(result: int, name: str = "") -> int:
+def _check_result(result: int, name: str = "") -> int:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), name or None)
@@ -69,27 +69,27 @@ def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
         fd = _syscall(_SYS_OPENAT2, dirfd, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0 or ctypes.get_errno() != errno.EAGAIN:
             break
-    return _check(fd, name)
+    return _check_result(fd, name)
 
 
 def rename_noreplace(dirfd: int, old: str, new: str) -> None:
     """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` if not supported."""
-    _check(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
+    _check_result(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
 
 
 def rename_exchange(dirfd: int, one: str, other: str) -> None:
     """Exchange the names of two files of one directory; ``EINVAL`` if not supported."""
-    _check(_renameat2(dirfd, os.fsencode(one), dirfd, os.fsencode(other), RENAME_EXCHANGE), other)
+    _check_result(_renameat2(dirfd, os.fsencode(one), dirfd, os.fsencode(other), RENAME_EXCHANGE), other)
 
 
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
     """Start or await writeback of a range. Makes nothing durable: neither metadata nor the disk cache is written."""
-    _check(_sync_file_range(fd, offset, length, flags))
+    _check_result(_sync_file_range(fd, offset, length, flags))
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """Make a range of a file a hole; ``EOPNOTSUPP`` if the file system has no holes."""
-    _check(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
+    _check_result(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -117,15 +117,15 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = max(hole, data)
 
 
-def allocate(fd: int, offset: int, length: int) -> None:
+def allocate_range(fd: int, offset: int, length: int) -> None:
     """Reserve the space of a range; ``EOPNOTSUPP`` if not supported."""
-    _check(_fallocate(fd, 0, offset, length))
+    _check_result(_fallocate(fd, 0, offset, length))
 
 
 def cached_pages(fd: int, offset: int, length: int) -> int:
     """Number of pages of a range in the page cache (Linux 6.5; ``ENOSYS`` before)."""
     span, stat = _CacheRange(offset, length), _CacheStat()
-    _check(_syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0))
+    _check_result(_syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0))
     return int(stat.cache)
 
 
@@ -139,7 +139,7 @@ def write_back(fd: int) -> None:
         os.fdatasync(fd)
 
 
-def clone(target: int, source: int) -> None:
+def clone_file(target: int, source: int) -> None:
     """Make ``target`` share every block of ``source``, at one instant; ``EOPNOTSUPP`` if blocks cannot be shared."""
     fcntl.ioctl(target, _FICLONE, source)
 
@@ -161,7 +161,7 @@ def sector_size(fd: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(fd, _SECTOR_SIZE, bytes(4)))[0])
 
 
-def locked(fd: int, offset: int, length: int = 1) -> bool:
+def is_range_locked(fd: int, offset: int, length: int = 1) -> bool:
     """Whether another open file description has a record lock of any kind on any of these bytes."""
     lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
     return bool(struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK)
@@ -171,21 +171,21 @@ def file_handle(fd: int) -> tuple[int, bytes]:
     """Type and bytes of an open file's handle (name_to_handle_at); ``EOPNOTSUPP`` if the file has no handle."""
     room, mount = ctypes.create_string_buffer(8 + _LONGEST_HANDLE), ctypes.c_int()
     struct.pack_into("Ii", room, 0, _LONGEST_HANDLE, 0)
-    _check(_libc.name_to_handle_at(fd, b"", ctypes.byref(room), ctypes.byref(mount), _AT_EMPTY_PATH))
+    _check_result(_libc.name_to_handle_at(fd, b"", ctypes.byref(room), ctypes.byref(mount), _AT_EMPTY_PATH))
     length, kind = struct.unpack_from("Ii", room, 0)
     return kind, room.raw[8 : 8 + length]
 
 
-def _statx(fd: int, wanted: int, flags: int = 0) -> ctypes.Array[ctypes.c_char]:
+def _statx_fields(fd: int, wanted: int, flags: int = 0) -> ctypes.Array[ctypes.c_char]:
     """``struct statx`` of an open file, with the fields of a STATX_... mask that the file system knows."""
     room = ctypes.create_string_buffer(256)
-    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | flags, wanted, ctypes.byref(room)))
+    _check_result(_libc.statx(fd, b"", _AT_EMPTY_PATH | flags, wanted, ctypes.byref(room)))
     return room
 
 
 def birth_time(fd: int) -> int:
     """Birth time of an open file, in nanoseconds of the epoch; 0 if the file system does not know."""
-    room = _statx(fd, _STATX_BTIME)
+    room = _statx_fields(fd, _STATX_BTIME)
     known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
     seconds, nanoseconds = struct.unpack_from("qI", room, 80)
     return int(seconds) * 1_000_000_000 + int(nanoseconds) if known else 0
@@ -196,7 +196,7 @@ def is_unchangeable(fd: int) -> bool:
 
     No user, root included, can rename or remove an immutable file, or the content of an immutable directory.
     """
-    room = _statx(fd, 0)
+    room = _statx_fields(fd, 0)
     return bool(struct.unpack_from("Q", room, 8)[0] & _UNCHANGEABLE)
 
 
@@ -209,11 +209,11 @@ def lock_shared(fd: int, offset: int, length: int = 1) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, offset, length, 0))
 
 
-def unlock(fd: int, offset: int, length: int = 1) -> None:
+def unlock_range(fd: int, offset: int, length: int = 1) -> None:
     """Release the record locks of this open file description on these bytes."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, offset, length, 0))
 
 
-def refresh(fd: int) -> None:
+def refresh_from_server(fd: int) -> None:
     """Ask the server of a network file system for the size and the times of an open file, past the local cache."""
-    _statx(fd, _STATX_BASIC, _FORCE_SYNC)
+    _statx_fields(fd, _STATX_BASIC, _FORCE_SYNC)

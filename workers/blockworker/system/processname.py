@@ -24,11 +24,11 @@ LONGEST: Final = 15  # characters that the kernel keeps
 @contextmanager
 def named_after(attempt: str) -> Iterator[None]:
     """Give this process the name of an attempt until the context ends."""
-    _rename(name_of(attempt))
+    _rename_process(name_of(attempt))
     try:
         yield
     finally:
-        _rename(IDLE)
+        _rename_process(IDLE)
 
 
 def name_of(attempt: str) -> str:
@@ -45,7 +45,7 @@ def may_run(pid: int, attempt: str) -> bool:
     return not name.startswith(PREFIX) or name == name_of(attempt)
 
 
-def _rename(name: str) -> None:
+def _rename_process(name: str) -> None:
     try:
         Path(f"/proc/{os.getpid()}/comm").write_text(name)
     except OSError as error:  # then the watcher knows the process by its id and its start alone

@@ -26,7 +26,7 @@ def open_relatives(fd: int) -> list[int]:
     if not stat.S_ISBLK(st.st_mode):
         return []
     opened = []
-    for path, rdev in _paths(st.st_rdev):
+    for path, rdev in _relative_paths(st.st_rdev):
         with suppress(OSError):
             relative = os.open(path, _FLAGS)
             found = os.fstat(relative)
@@ -37,10 +37,10 @@ def open_relatives(fd: int) -> list[int]:
     return opened
 
 
-def _paths(rdev: int) -> Iterator[tuple[str, int]]:
+def _relative_paths(rdev: int) -> Iterator[tuple[str, int]]:
     """Path of every relative, and its device number; 0 for a file."""
     seen = {rdev}
-    for step in (_below, sysfs.parts_of):
+    for step in (_devices_below, sysfs.parts_of):
         going = [rdev]
         while going:
             here = going.pop()
@@ -49,11 +49,11 @@ def _paths(rdev: int) -> Iterator[tuple[str, int]]:
                     seen.add(number)
                     going.append(number)
                     yield sysfs.node_of(number), number
-            if step is _below and (path := backing_file(here)) and not path.startswith("/dev/"):
+            if step is _devices_below and (path := backing_file(here)) and not path.startswith("/dev/"):
                 yield path, 0
 
 
-def _below(rdev: int) -> list[int]:
+def _devices_below(rdev: int) -> list[int]:
     disk, backing = sysfs.disk_of(rdev), 0
     path = backing_file(rdev)
     if path.startswith("/dev/"):  # a loop device on another device

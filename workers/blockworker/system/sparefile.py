@@ -30,10 +30,10 @@ def spare_name(name: str) -> str:
 
 def replace_file(folder: int, name: str, text: bytes) -> None:
     """Replace one file with ``replacing``, run to its end."""
-    do_alone(replacing(folder, {name: text}))
+    do_alone(replacing_files(folder, {name: text}))
 
 
-def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
+def replacing_files(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
     """Replace the content of files of the folder, by name, each atomically and durably.
 
     After an end without an error, the space for another version of up to 256 more bytes is allocated.
@@ -48,20 +48,20 @@ def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
             files.append(fd := os.open(spare_name(name), _FLAGS | os.O_CREAT, 0o600, dir_fd=folder))
             opened.callback(os.close, fd)
             there = os.fstat(fd).st_size
-            rooms[name] = room = max(_rounded(len(text) + _SLACK), there)
+            rooms[name] = room = max(_rounded_to_block(len(text) + _SLACK), there)
             if there < room:  # XFS may refuse on a full disk to allocate what is allocated already
-                _allocate(fd, room)
+                _allocate_or_write(fd, room)
             _write_whole(fd, text.ljust(room))
         yield files
     full: OSError | None = None
     for name, room in rooms.items():
         spare = spare_name(name)
-        if not _exchange(folder, spare, name):
+        if not _exchange_files(folder, spare, name):
             os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
         fd = os.open(spare, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
         try:
             if os.fstat(fd).st_size < room:
-                _allocate(fd, room)
+                _allocate_or_write(fd, room)
         except OSError as error:  # the new version is in place, and has to stay
             full = error
         finally:
@@ -91,13 +91,13 @@ def remove_file(folder: int, name: str) -> bool:
     return found
 
 
-def _rounded(size: int) -> int:
+def _rounded_to_block(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def _allocate(fd: int, size: int) -> None:
+def _allocate_or_write(fd: int, size: int) -> None:
     try:
-        kernel.allocate(fd, 0, size)
+        kernel.allocate_range(fd, 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise
@@ -110,7 +110,7 @@ def _write_whole(fd: int, content: bytes) -> None:
         done += os.pwrite(fd, content[done:], done)
 
 
-def _exchange(folder: int, spare: str, name: str) -> bool:
+def _exchange_files(folder: int, spare: str, name: str) -> bool:
     try:
         kernel.rename_exchange(folder, spare, name)
     except OSError as error:

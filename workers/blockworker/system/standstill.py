@@ -93,7 +93,7 @@ def _path_of(pid: int, text: str) -> str:
     if first & 0xFFFFFFFF == AT_FDCWD:
         return _string_at(pid, second)
     if first < 1 << 20:
-        return _plain(os.readlink(f"/proc/{pid}/fd/{first}"))
+        return _descriptor_path(os.readlink(f"/proc/{pid}/fd/{first}"))
     return _string_at(pid, first)
 
 
@@ -109,6 +109,6 @@ def _string_at(pid: int, address: int) -> str:
     return os.fsdecode(raw.partition(b"\0")[0])
 
 
-def _plain(link: str) -> str:
+def _descriptor_path(link: str) -> str:
     """The path of a descriptor; "" for pipes, sockets and memory."""
     return link.removesuffix(" (deleted)") if link.startswith("/") and not link.startswith("/memfd:") else ""

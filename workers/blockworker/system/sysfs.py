@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from blockworker.system.identity import backing_file
 
 
-def place_of(rdev: int) -> str:
+def sysfs_directory(rdev: int) -> str:
     """The sysfs directory of a device, by device number."""
     return f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
 
@@ -38,7 +38,7 @@ def names_in(path: str) -> list[str]:
 
 def node_of(rdev: int) -> str:
     """The path below ``/dev`` under which the kernel made a device; "" if the kernel names none."""
-    for line in read_line(f"{place_of(rdev)}/uevent").splitlines():
+    for line in read_line(f"{sysfs_directory(rdev)}/uevent").splitlines():
         if line.startswith("DEVNAME="):
             return f"/dev/{line.removeprefix('DEVNAME=')}"
     return ""
@@ -46,19 +46,19 @@ def node_of(rdev: int) -> str:
 
 def disk_of(rdev: int) -> int:
     """The disk of a partition; 0 for any other device."""
-    place = place_of(rdev)
+    place = sysfs_directory(rdev)
     return read_number(f"{os.path.dirname(os.path.realpath(place))}/dev") if read_line(f"{place}/partition") else 0
 
 
 def members_of(rdev: int) -> list[int]:
     """The devices that a mapping or an array is made of."""
-    place = f"{place_of(rdev)}/slaves"
+    place = f"{sysfs_directory(rdev)}/slaves"
     return [number for name in names_in(place) if (number := read_number(f"{place}/{name}/dev"))]
 
 
 def parts_of(rdev: int) -> list[int]:
     """The partitions of a disk, and the mappings and arrays that a device is a member of."""
-    place = place_of(rdev)
+    place = sysfs_directory(rdev)
     parts = [f"{place}/{name}" for name in names_in(place) if os.path.exists(f"{place}/{name}/partition")]
     holders = [f"{place}/holders/{name}" for name in names_in(f"{place}/holders")]
     return [number for path in parts + holders if (number := read_number(f"{path}/dev"))]

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SOFTWARE: Final = 70  # the exit code of a process after an internal fault, as in sysexits.h
 
 
-def vital(target: Callable[[], object], name: str) -> threading.Thread:
+def vital_thread(target: Callable[[], object], name: str) -> threading.Thread:
     """Make a thread, not started yet, whose process ends when ``target`` raises; a return ends only the thread."""
 
     def run() -> None:

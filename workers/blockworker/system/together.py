@@ -80,7 +80,7 @@ def _make_durable(named: Mapping[int, Sequence[int]], threads: ThreadPoolExecuto
             key = st.st_dev, st.st_ino  # members have directories in common
             files.setdefault(key, fd)
             members.setdefault(key, []).append(number)
-    errors = [*(map if len(files) <= _ALONE else threads.map)(_synced, files.values())]
+    errors = [*(map if len(files) <= _ALONE else threads.map)(_try_sync, files.values())]
     return {
         number: error
         for key, error in zip(files, errors, strict=True)
@@ -89,7 +89,7 @@ def _make_durable(named: Mapping[int, Sequence[int]], threads: ThreadPoolExecuto
     }  # fmt: skip
 
 
-def _synced(fd: int) -> OSError | None:
+def _try_sync(fd: int) -> OSError | None:
     try:
         os.fsync(fd)
     except OSError as error:

@@ -39,20 +39,20 @@ class Entry:
         return f"{self.tag}:{bits}" if self.tag.endswith(":") else f"{self.tag}:{self.of}:{bits}"
 
 
-def unpack(value: bytes) -> tuple[Entry, ...]:
+def unpack_acl(value: bytes) -> tuple[Entry, ...]:
     """The entries of the kernel's attribute; empty for an empty attribute or an unknown version."""
     if value[:4] != _VERSION or (len(value) - 4) % _ENTRY.size:
         return ()
     return tuple(Entry(_TAGS[tag], bits & 7, of) for tag, bits, of in _ENTRY.iter_unpack(value[4:]) if tag in _TAGS)
 
 
-def pack(entries: Sequence[Entry]) -> bytes:
+def pack_acl(entries: Sequence[Entry]) -> bytes:
     """The kernel's attribute, with the entries in the order that the kernel expects."""
     ordered = sorted(entries, key=lambda entry: (_NUMBERS[entry.tag], entry.of))
     return _VERSION + b"".join(_ENTRY.pack(_NUMBERS[entry.tag], entry.bits, entry.of) for entry in ordered)
 
 
-def parse(texts: Sequence[object]) -> tuple[Entry, ...]:
+def parse_acl(texts: Sequence[object]) -> tuple[Entry, ...]:
     """Parse the entries in a manifest; check each entry, and check that the entries together form an ACL.
 
     Raises:
@@ -60,7 +60,7 @@ def parse(texts: Sequence[object]) -> tuple[Entry, ...]:
     """
     if len(texts) > _MOST:
         raise ValueError(f"at most {_MOST} entries were expected")
-    entries = tuple(_entry(text) for text in texts)
+    entries = tuple(_parse_entry(text) for text in texts)
     places = [(entry.tag, entry.of) for entry in entries]
     tags = [entry.tag for entry in entries]
     if len(set(places)) != len(places):
@@ -72,7 +72,7 @@ def parse(texts: Sequence[object]) -> tuple[Entry, ...]:
     return entries
 
 
-def _entry(text: object) -> Entry:
+def _parse_entry(text: object) -> Entry:
     match = _TEXT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f'{str(text)[:60]}: an entry such as "user:107:rw-" was expected')

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 
 from blockworker.records.entries import MemberFiles
-from blockworker.records.files import has_staging_file, look_at, same_file, stat_of, unlink
+from blockworker.records.files import has_staging_file, look_at, same_file, stat_of, unlink_if_exists
 from blockworker.records.reserved import give_name
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
 
@@ -17,7 +17,7 @@ def put_aside(directory: int, member: MemberFiles) -> None:
     Raises:
         NotPublished: a file with the new name exists.
     """
-    for suffix in _foreign(directory, member):
+    for suffix in _foreign_suffixes(directory, member):
         aside = f"{member.name}.replaced-{member.run}{suffix}"
         try:
             give_name(directory, member.name + suffix, aside)
@@ -30,10 +30,10 @@ def remove_published(directory: int, member: MemberFiles) -> None:
     """Remove the files that an incomplete commit has published, and only the member's own files."""
     for suffix in ("", DIGESTS, MANIFEST):
         if _is_ours(directory, member, suffix):
-            unlink(directory, member.name + suffix)
+            unlink_if_exists(directory, member.name + suffix)
 
 
-def _foreign(directory: int, member: MemberFiles) -> Iterator[str]:
+def _foreign_suffixes(directory: int, member: MemberFiles) -> Iterator[str]:
     """The suffixes of the image's names that belong to foreign files."""
     for suffix in ("", DIGESTS, MANIFEST):
         if stat_of(directory, member.name + suffix) is not None and not _is_ours(directory, member, suffix):

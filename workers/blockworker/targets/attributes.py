@@ -49,8 +49,8 @@ class Attributes:
     def to_json(self) -> dict[str, Any]:
         """The known attributes as JSON for a manifest: numbers count, the names of users and groups are for people."""
         values: dict[str, Any] = {
-            "uid": self.uid, "owner": None if self.uid is None else _name(pwd.getpwuid, self.uid),
-            "gid": self.gid, "group": None if self.gid is None else _name(grp.getgrgid, self.gid),
+            "uid": self.uid, "owner": None if self.uid is None else _account_name(pwd.getpwuid, self.uid),
+            "gid": self.gid, "group": None if self.gid is None else _account_name(grp.getgrgid, self.gid),
             "mode": None if self.mode is None else f"{self.mode:04o}",
             "acl": None if self.acl is None else [str(entry) for entry in self.acl],
             "user": None if self.user is None else {name: _to_text(value) for name, value in self.user.items()},
@@ -59,13 +59,13 @@ class Attributes:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def read(fd: int, *, largest: int | None = LARGEST) -> Attributes:
+def read_attributes(fd: int, *, largest: int | None = LARGEST) -> Attributes:
     """Read the attributes of an open file; ``user.*`` beyond ``largest`` bytes counts as refused.  Raises OSError."""
     st = os.fstat(fd)
     user: dict[str, bytes] = {}
     refused, room = [], largest
-    for name in sorted(_names(fd)):
-        value = _value(fd, name)
+    for name in sorted(_user_attribute_names(fd)):
+        value = _attribute_value(fd, name)
         if value is None or name.startswith(_OBEYED):
             continue
         if room is not None and len(name) + len(value) > room:
@@ -73,15 +73,15 @@ def read(fd: int, *, largest: int | None = LARGEST) -> Attributes:
             continue
         room = None if room is None else room - len(name) - len(value)
         user[name] = value
-    label = (_value(fd, _LABEL) or b"").rstrip(b"\0").decode("ascii", "replace")
+    label = (_attribute_value(fd, _LABEL) or b"").rstrip(b"\0").decode("ascii", "replace")
     return Attributes(
         uid=st.st_uid, gid=st.st_gid, mode=stat.S_IMODE(st.st_mode) & PERMISSIONS,
-        acl=acl.unpack(_value(fd, acl.NAME) or b""), user=user, label=label or None,
+        acl=acl.unpack_acl(_attribute_value(fd, acl.NAME) or b""), user=user, label=label or None,
         refused=tuple(refused[:_MOST_REFUSED]),
     )  # fmt: skip
 
 
-def parse(values: object) -> Attributes:
+def parse_attributes(values: object) -> Attributes:
     """Parse the attributes in a manifest; a wrong type, a value too large or a forbidden name is listed as refused."""
     if values is None:
         return Attributes()
@@ -104,13 +104,13 @@ def parse(values: object) -> Attributes:
     return Attributes(**found, refused=tuple(refused[:_MOST_REFUSED]))
 
 
-def give(fd: int, wanted: Attributes) -> list[str]:
+def give_attributes(fd: int, wanted: Attributes) -> list[str]:
     """Give attributes to an open file; return a sentence for each failure.  The caller syncs the file."""
     lost = list(wanted.refused)
     own = os.fstat(fd)
     group_given = wanted.gid in (None, own.st_gid)
     if not group_given:
-        group_given = not (wrong := _try(f"group {wanted.gid}", lambda: os.fchown(fd, -1, wanted.gid or 0)))
+        group_given = not (wrong := _try_to_give(f"group {wanted.gid}", lambda: os.fchown(fd, -1, wanted.gid or 0)))
         lost += wrong
     # In a foreign group, the bits for the group would give rights to the wrong users.
     mode, entries = wanted.mode, wanted.acl
@@ -125,22 +125,22 @@ def give(fd: int, wanted: Attributes) -> list[str]:
         with suppress(OSError):
             os.removexattr(fd, acl.NAME)  # an ACL that the file inherited from its directory
     if mode is not None:
-        lost += _try(f"mode {mode:04o}", lambda: os.fchmod(fd, mode & PERMISSIONS))
+        lost += _try_to_give(f"mode {mode:04o}", lambda: os.fchmod(fd, mode & PERMISSIONS))
     if entries:
-        packed = acl.pack(entries)
-        lost += _try("POSIX ACL", lambda: os.setxattr(fd, acl.NAME, packed))
+        packed = acl.pack_acl(entries)
+        lost += _try_to_give("POSIX ACL", lambda: os.setxattr(fd, acl.NAME, packed))
     values = {(f"attribute {name[:100]}", name): value for name, value in (wanted.user or {}).items()}
     if wanted.label is not None:
         values[f"SELinux label {wanted.label}", _LABEL] = wanted.label.encode() + b"\0"
     for (what, name), value in values.items():
-        if _value(fd, name) != value:
-            lost += _try(what, partial(os.setxattr, fd, name, value))
+        if _attribute_value(fd, name) != value:
+            lost += _try_to_give(what, partial(os.setxattr, fd, name, value))
     if wanted.uid is not None and wanted.uid != own.st_uid:  # last: without root, no change is allowed afterwards
-        lost += _try(f"owner {wanted.uid}", lambda: os.fchown(fd, wanted.uid or 0, -1))
+        lost += _try_to_give(f"owner {wanted.uid}", lambda: os.fchown(fd, wanted.uid or 0, -1))
     return lost
 
 
-def _try(what: str, action: Callable[[], object]) -> list[str]:
+def _try_to_give(what: str, action: Callable[[], object]) -> list[str]:
     try:
         action()
     except OSError as error:
@@ -151,7 +151,7 @@ def _try(what: str, action: Callable[[], object]) -> list[str]:
 # --- from and to an open file ------------------------------------------------------------------------------
 
 
-def _names(fd: int) -> Iterator[str]:
+def _user_attribute_names(fd: int) -> Iterator[str]:
     """The names of the ``user.*`` attributes of an open file."""
     try:
         names = os.listxattr(fd)
@@ -162,7 +162,7 @@ def _names(fd: int) -> Iterator[str]:
     yield from (name for name in names if name.startswith("user."))
 
 
-def _value(fd: int, name: str) -> bytes | None:
+def _attribute_value(fd: int, name: str) -> bytes | None:
     try:
         return os.getxattr(fd, name)
     except OSError as error:
@@ -171,7 +171,7 @@ def _value(fd: int, name: str) -> bytes | None:
         return None
 
 
-def _name(look_up: Callable[[int], Any], number: int) -> str | None:
+def _account_name(look_up: Callable[[int], Any], number: int) -> str | None:
     try:
         return str(look_up(number)[0])
     except (KeyError, OverflowError):
@@ -190,13 +190,13 @@ def _to_text(value: bytes) -> str | dict[str, str]:
 # --- from a manifest ---------------------------------------------------------------------------------------
 
 
-def _number(value: object) -> tuple[int, list[str]]:
+def _parse_number(value: object) -> tuple[int, list[str]]:
     if type(value) is not int or not 0 <= value <= _LARGEST_ID:
         raise ValueError("the number of a user or a group was expected")
     return value, []
 
 
-def _mode(value: object) -> tuple[int, list[str]]:
+def _parse_mode(value: object) -> tuple[int, list[str]]:
     if not isinstance(value, str) or not re.fullmatch(r"[0-7]{1,6}", value):
         raise ValueError('permission bits such as "0640" were expected')
     mode = int(value, 8)
@@ -204,13 +204,13 @@ def _mode(value: object) -> tuple[int, list[str]]:
     return mode & PERMISSIONS, more
 
 
-def _acl(value: object) -> tuple[tuple[acl.Entry, ...], list[str]]:
+def _parse_acl_list(value: object) -> tuple[tuple[acl.Entry, ...], list[str]]:
     if not isinstance(value, list):
         raise ValueError('a list of entries such as "user:107:rw-" was expected')
-    return acl.parse(value), []
+    return acl.parse_acl(value), []
 
 
-def _user(value: object) -> tuple[dict[str, bytes], list[str]]:
+def _parse_user_attributes(value: object) -> tuple[dict[str, bytes], list[str]]:
     if not isinstance(value, Mapping):
         raise ValueError("an object of names and values was expected")
     found: dict[str, bytes] = {}
@@ -220,7 +220,7 @@ def _user(value: object) -> tuple[dict[str, bytes], list[str]]:
             refused.append(f"attribute {str(name)[:100]}: it is never given to a file")
             continue
         try:
-            content = _content(each)
+            content = _decode_content(each)
         except (ValueError, TypeError, UnicodeEncodeError):
             refused.append(f"attribute {name[:100]}: a text, or an object with base64, was expected")
             continue
@@ -232,7 +232,7 @@ def _user(value: object) -> tuple[dict[str, bytes], list[str]]:
     return found, refused
 
 
-def _content(value: object) -> bytes:
+def _decode_content(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8")
     if isinstance(value, Mapping) and set(value) == {"base64"}:
@@ -243,17 +243,17 @@ def _content(value: object) -> bytes:
     raise TypeError("neither a text nor base64")
 
 
-def _label(value: object) -> tuple[str, list[str]]:
+def _parse_label(value: object) -> tuple[str, list[str]]:
     if not isinstance(value, str) or not _LABEL_TEXT.fullmatch(value):
         raise ValueError("an SELinux label was expected")
     return value, []
 
 
 _PARSERS: Final[dict[object, tuple[str, Callable[[object], tuple[Any, list[str]]]]]] = {
-    "uid":     ("uid", _number),
-    "gid":     ("gid", _number),
-    "mode":    ("mode", _mode),
-    "acl":     ("acl", _acl),
-    "user":    ("user", _user),
-    "selinux": ("label", _label),
+    "uid":     ("uid", _parse_number),
+    "gid":     ("gid", _parse_number),
+    "mode":    ("mode", _parse_mode),
+    "acl":     ("acl", _parse_acl_list),
+    "user":    ("user", _parse_user_attributes),
+    "selinux": ("label", _parse_label),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from blockjobs.model.errors import BadInput, JobFailed
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockworker.host.roots import Root, Roots
 from blockworker.targets import manifest as manifests
 from blockworker.targets.proof import MANIFEST
@@ -76,7 +76,9 @@ class Staying:
         for below in layers_named(directory, path, name):
             self._needed[below] = image
         with suppress(OSError, BadInput):
-            for below in _names(_manifest(directory, name).get("parent")):  # a job or a path, maybe relative
+            for below in _parent_names(
+                _load_image_manifest(directory, name).get("parent")
+            ):  # a job or a path, maybe relative
                 self._needed[below] = self._needed[os.path.normpath(os.path.join(path, below))] = image
             self._there.add(image)
 
@@ -87,22 +89,22 @@ def lying_on(directory: int, path: str) -> str:
     An overlay made less than ``_KEPT`` seconds ago may be missed: thousands of jobs may share a directory, and each job
     would read the headers of every file.
     """
-    key = (*_which(directory), os.path.dirname(path))
+    key = (*_directory_id(directory), os.path.dirname(path))
     at, found = _looked.get(key, (-_KEPT, {}))
-    if boottime() >= at + _KEPT or path in found:  # a result that refuses is checked again
-        found = _beside(directory, os.path.dirname(path))
+    if seconds_since_boot() >= at + _KEPT or path in found:  # a result that refuses is checked again
+        found = _overlays_by_layer(directory, os.path.dirname(path))
         if len(_looked) >= _DIRECTORIES:
             _looked.clear()
-        _looked[key] = (boottime(), found)
+        _looked[key] = (seconds_since_boot(), found)
     return found.get(path, "")
 
 
-def _which(directory: int) -> tuple[int, int]:
+def _directory_id(directory: int) -> tuple[int, int]:
     st = os.fstat(directory)
     return st.st_dev, st.st_ino
 
 
-def _beside(directory: int, place: str) -> dict[str, str]:
+def _overlays_by_layer(directory: int, place: str) -> dict[str, str]:
     """Map each file of a directory to the name of a file in the same directory that lies on the former."""
     found: dict[str, str] = {}
     for name in sorted(os.listdir(directory)):
@@ -112,23 +114,23 @@ def _beside(directory: int, place: str) -> dict[str, str]:
     return found
 
 
-def _manifest(directory: int, name: str) -> dict[str, Any]:
+def _load_image_manifest(directory: int, name: str) -> dict[str, Any]:
     """Load the manifest of an image.  Raises OSError, or BadInput: the manifest is unknown to this release."""
     fd = os.open(name + MANIFEST, _FLAGS, dir_fd=directory)
     try:
-        return manifests.load(f"/proc/self/fd/{fd}", changed=True)
+        return manifests.load_manifest(f"/proc/self/fd/{fd}", changed=True)
     finally:
         os.close(fd)
 
 
-def _names(parent: Any) -> Iterator[str]:
+def _parent_names(parent: Any) -> Iterator[str]:
     match parent:
         case str():
             _, colon, path = parent.partition(":/")
             yield f"/{path}" if colon else parent
         case Mapping():
             for value in parent.values():
-                yield from _names(value)
+                yield from _parent_names(value)
 
 
 def layers_named(directory: int, place: str, name: str) -> list[str]:
@@ -145,22 +147,22 @@ def layers_named(directory: int, place: str, name: str) -> list[str]:
         return []
     finally:
         os.close(fd)
-    return [os.path.normpath(os.path.join(place, path)) for each in below for path in _paths(each)]
+    return [os.path.normpath(os.path.join(place, path)) for each in below for path in _paths_in_layer_name(each)]
 
 
-def _paths(name: str) -> Iterator[str]:
+def _paths_in_layer_name(name: str) -> Iterator[str]:
     """The paths in a layer name as QEMU writes the name: a path, ``file:PATH``, or ``json:`` with a node's options."""
     if name.startswith("json:"):
         with suppress(ValueError, RecursionError):
-            yield from _texts(json.loads(name.removeprefix("json:")))
+            yield from _texts_in_options(json.loads(name.removeprefix("json:")))
     elif name:
         yield name.removeprefix("file:")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts_in_options(value: Any) -> Iterator[str]:
     match value:
         case str():
             yield value.removeprefix("file:")
         case Mapping():
             for each in value.values():
-                yield from _texts(each)
+                yield from _texts_in_options(each)

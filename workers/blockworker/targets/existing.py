@@ -11,7 +11,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import Volume
-from blockworker.host.roots import Roots, kind_of
+from blockworker.host.roots import Roots, file_kind
 from blockworker.records.entries import Replaced
 from blockworker.records.files import stat_of
 from blockworker.targets.images import Contents, look_into
@@ -51,7 +51,7 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
     if layer > 0:
         raise JobFailed(errno.EINVAL, f"target {path} is a layer of source {spec.source.text}, which lies on it")
     if not stat.S_ISREG(st.st_mode):
-        raise JobFailed(errno.EEXIST, f"target {path} exists already and is {kind_of(st)}")
+        raise JobFailed(errno.EEXIST, f"target {path} exists already and is {file_kind(st)}")
     if not _may_overwrite(roots, spec):
         why = f"host {roots.config.name} does not allow overwriting" if spec.overwrite else "'overwrite' was not asked"
         raise JobFailed(errno.EEXIST, f"target {path} exists already and {why}")
@@ -65,7 +65,7 @@ def _expect_free_beside(directory: int, path: str, suffix: str, *, replaceable: 
     found = stat_of(directory, os.path.basename(path) + suffix)
     if found is None or (replaceable and stat.S_ISREG(found.st_mode)):
         return
-    what = f" and is {kind_of(found)}" if replaceable else ""
+    what = f" and is {file_kind(found)}" if replaceable else ""
     raise JobFailed(errno.EEXIST, f"{path}{suffix} exists already{what}: it would belong to target {path}")
 
 
@@ -77,7 +77,7 @@ def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:
 def _places_in_source(roots: Roots, spec: JobSpec) -> dict[tuple[int, int], int]:
     """Map (device, inode) of each file of the source to the number of layers above; {} on another host."""
     found: dict[tuple[int, int], int] = {}
-    for number, store in enumerate(volumespec.stores(spec.source.volume)):
+    for number, store in enumerate(volumespec.files_and_devices(spec.source.volume)):
         if not isinstance(store, volumespec.FileVolume) or spec.source.host != spec.target.host:
             continue
         fd = (roots.open_published if spec.type == RESTORE else roots.open_source)(store.filename)
@@ -112,11 +112,11 @@ def open_existing(roots: Roots, path: str) -> int | None:
 
 def existing_contents(roots: Roots, volume: Volume) -> Contents | None:
     """The contents of a target's existing file, by its format; None without a file.  Raises JobFailed, OSError."""
-    fd = open_existing(roots, volumespec.label(volume))
+    fd = open_existing(roots, volumespec.volume_label(volume))
     if fd is None:
         return None
     try:
-        image = volumespec.formatted(volume)
+        image = volumespec.format_image(volume)
         return Contents(os.fstat(fd).st_size) if image is None else look_into(fd, image, roots.cage)
     finally:
         os.close(fd)

@@ -14,7 +14,7 @@ from blockjobs.model.errors import JobFailed
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.records.journal import MemberFiles
-from blockworker.targets.attributes import Attributes, give, parse, read
+from blockworker.targets.attributes import Attributes, give_attributes, parse_attributes, read_attributes
 from blockworker.targets.existing import open_existing
 
 _READ_AND_WRITE = 0o666  # an image, its digests and its manifest get no execute permission
@@ -41,7 +41,7 @@ def attributes_of_source(roots: Roots, path: str) -> Attributes:
     """Attributes of the file at ``path``, for the manifest.  Raises JobFailed."""
     fd = roots.open_source(path)
     try:
-        return read(fd)
+        return read_attributes(fd)
     except OSError as error:
         code = error.errno or errno.EIO
         raise JobFailed(code, f"the attributes of source {path}: {os.strerror(code)}") from None
@@ -53,18 +53,21 @@ def give_to_image(roots: Roots, member: MemberFiles, fd: int, wanted: Attributes
     """Give the open staging file its attributes; return a sentence for each failure.  Raises OSError."""
     replaced = open_existing(roots, member.target) if member.replaces is not None else None
     if replaced is None:
-        return [f"{member.target} did not get back {each}" for each in give(fd, wanted)]
+        return [f"{member.target} did not get back {each}" for each in give_attributes(fd, wanted)]
     try:
-        return [f"{member.target} did not keep {each}" for each in give(fd, read(replaced, largest=None))]
+        return [
+            f"{member.target} did not keep {each}"
+            for each in give_attributes(fd, read_attributes(replaced, largest=None))
+        ]
     finally:
         os.close(replaced)
 
 
 def give_as_image(image: os.stat_result, fd: int) -> None:
     """Give an open file that will lie beside an image the image's owner, group and permissions, as far as possible."""
-    give(fd, Attributes(uid=image.st_uid, gid=image.st_gid, mode=image.st_mode & _READ_AND_WRITE))
+    give_attributes(fd, Attributes(uid=image.st_uid, gid=image.st_gid, mode=image.st_mode & _READ_AND_WRITE))
 
 
 def given_back(member: MemberFiles) -> Attributes:
     """The attributes that a restore gives back: from the manifest of its image at OPEN, checked again."""
-    return parse(member.attributes)
+    return parse_attributes(member.attributes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import FormatVolume, formatted, label
+from blockjobs.model.volumespec import FormatVolume, format_image, volume_label
 from blockworker.copy.digests import CHUNK
 from blockworker.system.cage import Cage
 from blockworker.volumes.headers import MAGIC, expect_header
@@ -20,7 +20,7 @@ _GRAIN: Final = 64 << 10  # bytes of an image that are compressed together, unle
 _STREAM: Final = "streamOptimized"  # the kind of vmdk that holds compressed data
 
 
-def rewritable(volume: FormatVolume, *, compress: bool) -> bool:
+def is_rewritable(volume: FormatVolume, *, compress: bool) -> bool:
     """Whether a range can be written twice: a later attempt may write the ranges of the attempt before again."""
     return not (volume.driver == "vmdk" and compress)
 
@@ -38,20 +38,20 @@ def words_for(
     options: dict[str, Any] = {"subformat": _STREAM} if volume.driver == "vmdk" and compress else {}
     if existing is not None and os.pread(existing, 4, 0) == MAGIC[volume.driver]:
         expect_header(existing, replace(volume, alone=True))
-        options = _like(ImageTool(existing, volume.driver, label(volume), cage=cage))
+        options = _options_of_image(ImageTool(existing, volume.driver, volume_label(volume), cage=cage))
         if compress and "cluster_size" in options:  # a cluster is compressed as a whole: keep it within a chunk
             options["cluster_size"] = min(options["cluster_size"], CHUNK)
     kind = options.get("subformat")
     if volume.driver == "vmdk" and compress and kind != _STREAM:
-        text = f"Compression is not supported: {label(volume)} is a {kind} vmdk, a {_STREAM} one was expected"
+        text = f"Compression is not supported: {volume_label(volume)} is a {kind} vmdk, a {_STREAM} one was expected"
         raise JobFailed(errno.ENOTSUP, text)
     if kind == _STREAM and size % _GRAIN:
-        text = f"{label(volume)}: a {_STREAM} vmdk holds a multiple of {_GRAIN} bytes, the source has {size}"
+        text = f"{volume_label(volume)}: a {_STREAM} vmdk holds a multiple of {_GRAIN} bytes, the source has {size}"
         raise JobFailed(errno.EINVAL, text)
     words = ["-o", ",".join(f"{name}={value}" for name, value in options.items())] if options else []
     if volume.backing is not None:
-        below = formatted(volume.backing)
-        words += ["-u", "-b", label(volume.backing), "-F", below.driver if below else "raw"]
+        below = format_image(volume.backing)
+        words += ["-u", "-b", volume_label(volume.backing), "-F", below.driver if below else "raw"]
     return tuple(words)
 
 
@@ -61,7 +61,7 @@ def cluster_size(words: Sequence[str]) -> int:
     return int(found[1]) if found else _GRAIN
 
 
-def _like(image: ImageTool) -> dict[str, Any]:
+def _options_of_image(image: ImageTool) -> dict[str, Any]:
     """The tool's options for an image of the same kind."""
     told = image.describe()
     data = told["format-specific"]["data"]
@@ -87,5 +87,5 @@ class Contents:
 def look_into(fd: int, volume: FormatVolume, cage: Cage | None = None) -> Contents:
     """Read an image's facts without its layers.  Raises JobFailed."""
     expect_header(fd, replace(volume, alone=True))
-    told = ImageTool(fd, volume.driver, label(volume), cage=cage).describe()
+    told = ImageTool(fd, volume.driver, volume_label(volume), cage=cage).describe()
     return Contents(told["virtual-size"], told.get("backing-filename", ""), told.get("backing-filename-format", ""))

@@ -28,9 +28,9 @@ from blockworker.system.identity import same_thing, which_device
 from blockworker.system.relatives import open_relatives
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.written import Written
-from blockworker.volumes.base import Identity, expect_within, trouble
+from blockworker.volumes.base import Identity, expect_within, request_error
 from blockworker.volumes.extents import RangeSet
-from blockworker.volumes.overlap import lock_text, meet, spans_of, spans_of_volume
+from blockworker.volumes.overlap import have_common_bytes, lock_text, spans_of, spans_of_volume
 
 log = logging.getLogger(__name__)
 
@@ -51,22 +51,23 @@ def open_target(
     Raises:
         JobFailed: the device is in use, too small, read-only, shares bytes with the source, or belongs to another job.
     """
-    path = _path(spec)
-    fd = _open(roots, path)
+    path = _device_path(spec)
+    fd = _open_exclusively(roots, path)
     try:
         rdev, there, spans = os.fstat(fd).st_rdev, os.lseek(fd, 0, os.SEEK_END), spans_of(fd)
         which = which_device(rdev, path)
     finally:
         os.close(fd)
     published = spec.type == RESTORE
-    if source.kind != "none" and meet(spans_of_volume(roots, spec.source.volume, published=published), spans):
+    read = [] if source.kind == "none" else spans_of_volume(roots, spec.source.volume, published=published)
+    if have_common_bytes(read, spans):
         text = f"target {path} is the source itself, lies in it, or contains it ({spec.source.text})"
         raise JobFailed(errno.EINVAL, text)
     needed = lock_text(spans)
     if spec.offset + size > there:
         raise JobFailed(errno.ENOSPC, f"target {path} has {there} bytes, {spec.offset + size} are needed")
-    identity = devices.identify(rdev, path)
-    with devices.take(roots, identity) as held:
+    identity = devices.identify_device(rdev, path)
+    with devices.take_device_lock(roots, identity) as held:
         if not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         before = held.record
@@ -89,7 +90,7 @@ def open_target(
         return held.write(record), needed
 
 
-def find(roots: Roots, spec: JobSpec) -> DeviceRecord:
+def find_device_record(roots: Roots, spec: JobSpec) -> DeviceRecord:
     """The record of the device of an opened job."""
     record = devices.of_job(roots, spec.id)
     if record is None:
@@ -97,10 +98,10 @@ def find(roots: Roots, spec: JobSpec) -> DeviceRecord:
     return record
 
 
-def prepare(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
+def prepare_device(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
     """Prove that every byte is durable on the device; afterwards a commit cannot fail."""
-    with devices.take(roots, record.identity) as held:
-        current = _expect(held, record)
+    with devices.take_device_lock(roots, record.identity) as held:
+        current = _expect_same_job(held, record)
         if current.state is DeviceState.VALID:
             return  # a late repetition
         if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):
@@ -114,10 +115,10 @@ def prepare(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: M
         held.write(replace(current, prepared={**manifest, "in_place": rest}))
 
 
-def commit(roots: Roots, record: DeviceRecord, number: int) -> None:
+def commit_device(roots: Roots, record: DeviceRecord, number: int) -> None:
     """Declare the device's content valid: from now on the content is the job's image."""
-    with devices.take(roots, record.identity) as held:
-        current = _expect(held, record)
+    with devices.take_device_lock(roots, record.identity) as held:
+        current = _expect_same_job(held, record)
         if current.state is DeviceState.VALID:
             return
         if current.state is not DeviceState.INVALID or current.prepared is None:
@@ -130,12 +131,12 @@ def commit(roots: Roots, record: DeviceRecord, number: int) -> None:
         )  # fmt: skip
 
 
-def abort(roots: Roots, job: str, number: int) -> str:
+def abort_device(roots: Roots, job: str, number: int) -> str:
     """Give the device up, with its content as written; return why the device is undefined, or ``""``."""
     record = devices.of_job(roots, job)
     if record is None:
         return ""
-    with devices.take(roots, record.identity) as held:
+    with devices.take_device_lock(roots, record.identity) as held:
         current = held.record
         if current is None or current.job != job:
             return ""
@@ -152,9 +153,9 @@ def abort(roots: Roots, job: str, number: int) -> str:
                 )
             case DeviceState.INVALID:
                 gone = replace(current, state=DeviceState.UNDEFINED, decision_number=number, prepared=None)
-                return devices.told(roots, held.write(gone))
+                return devices.why_undefined(roots, held.write(gone))
             case DeviceState.UNDEFINED:
-                return devices.told(roots, current)
+                return devices.why_undefined(roots, current)
     return ""
 
 
@@ -180,10 +181,10 @@ class DeviceTarget(Written):
             LeaseLost: a higher token was recorded.
             JobFailed: the device is in use or was exchanged, or the job is decided.
         """
-        record = find(roots, spec)
-        held = devices.take(roots, record.identity)
+        record = find_device_record(roots, spec)
+        held = devices.take_device_lock(roots, record.identity)
         try:
-            current = _expect(held, record)
+            current = _expect_same_job(held, record)
             if current.state not in (DeviceState.OPENED, DeviceState.INVALID):
                 raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is decided: nothing is written")
             if token < current.token:
@@ -213,7 +214,7 @@ class DeviceTarget(Written):
                 rest = [(start, first), (last, end)]
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                    raise trouble("write", self._label, start, length, error.errno) from None
+                    raise request_error("write", self._label, start, length, error.errno) from None
                 self._punches = False
         return [(here - self._base, till - self._base) for here, till in rest if here < till]
 
@@ -223,7 +224,7 @@ class DeviceTarget(Written):
             try:
                 self._writeback.close()
                 for relative in self._relatives:
-                    image_locks.close(relative)
+                    image_locks.close_locked_image(relative)
                 os.close(fd)
             finally:
                 self._held.close()  # last: the next holder of this lock finds the device free
@@ -232,14 +233,14 @@ class DeviceTarget(Written):
 # --- shared functions ---------------------------------------------------------------------------------
 
 
-def _path(spec: JobSpec) -> str:
-    bottom = volumespec.bottom(spec.target.volume)
+def _device_path(spec: JobSpec) -> str:
+    bottom = volumespec.bottom_volume(spec.target.volume)
     if not isinstance(bottom, volumespec.DeviceVolume):
         raise JobFailed(errno.EINVAL, f"target {spec.target.text}: a block device was expected for 'in-place: true'")
     return bottom.filename
 
 
-def _open(roots: Roots, path: str) -> int:
+def _open_exclusively(roots: Roots, path: str) -> int:
     """Open the device exclusively; wait a moment for programs that only inspect the device."""
     deadline = time.monotonic() + devices.PATIENCE
     while True:
@@ -252,10 +253,10 @@ def _open(roots: Roots, path: str) -> int:
 
 
 def _open_same(roots: Roots, record: DeviceRecord) -> int:
-    fd = _open(roots, record.path)
+    fd = _open_exclusively(roots, record.path)
     try:
         rdev = os.fstat(fd).st_rdev
-        same = devices.identify(rdev, record.path) == record.identity
+        same = devices.identify_device(rdev, record.path) == record.identity
         if not same or (record.which and not same_thing(record.which, which_device(rdev, record.path))):
             raise JobFailed(errno.ENODEV, f"target {record.path} is another device than the one that was opened")
         if os.lseek(fd, 0, os.SEEK_END) < record.offset + record.size:
@@ -266,7 +267,7 @@ def _open_same(roots: Roots, record: DeviceRecord) -> int:
     return fd
 
 
-def _expect(held: Held, record: DeviceRecord) -> DeviceRecord:
+def _expect_same_job(held: Held, record: DeviceRecord) -> DeviceRecord:
     current = held.record
     if current is None or (current.job, current.uuid) != (record.job, record.uuid):
         other = f"job '{current.job}' has it" if current is not None else "its record is gone"

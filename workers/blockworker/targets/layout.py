@@ -13,7 +13,7 @@ from blockworker.copy.digests import digest_size
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
 from blockworker.records.entries import MemberFiles
-from blockworker.records.files import unlink
+from blockworker.records.files import unlink_if_exists
 from blockworker.records.reserved import reserving_name
 from blockworker.system.identity import which_file
 from blockworker.system.together import Durably
@@ -56,7 +56,7 @@ def _create_in(roots: Roots, directory: int, member: MemberFiles) -> Durably[Mem
         for name in filter(None, (member.staging, member.digests)):
             # The journal names the file without an inode: a file here is from an interrupted OPEN, and was never
             # written.
-            unlink(directory, name)
+            unlink_if_exists(directory, name)
             files.append(fd := os.open(name, flags, 0o600, dir_fd=directory))
             opened.callback(os.close, fd)
             if name == member.staging:

@@ -16,7 +16,7 @@ from typing import Final
 from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
-from blockworker.host.roots import Root, Roots, between
+from blockworker.host.roots import Root, Roots, directories_between
 from blockworker.records.files import remove_dirs
 from blockworker.records.folder import MADE_DIRS, folder_of
 
@@ -26,8 +26,8 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 def own_dirs(roots: Roots, root: Root, base: str, directory: str) -> tuple[str, ...]:
     """Directories below ``base``, down to this directory, that are missing or were made for another job."""
     missing = set(roots.missing_dirs(base, directory))
-    with _notes(roots, root) as notes:
-        return tuple(path for path in between(base, directory) if path in missing or _noted(notes, path))
+    with _opened_notes(roots, root) as notes:
+        return tuple(path for path in directories_between(base, directory) if path in missing or _is_noted(notes, path))
 
 
 def note_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
@@ -35,15 +35,18 @@ def note_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
     if not (paths := list(paths)):
         return None
     for _ in range(10):
-        with suppress(FileNotFoundError), _notes(roots, root, make=True) as notes:  # the folder was empty, and removed
+        with (
+            suppress(FileNotFoundError),
+            _opened_notes(roots, root, make=True) as notes,
+        ):  # the folder was empty, and removed
             return _write_notes(notes, paths)
     raise JobFailed(errno.ENOENT, f"directory {folder_of(root)}/{MADE_DIRS} is removed again and again")
 
 
 def _write_notes(notes: int, paths: Iterable[str]) -> None:
-    new = [path for path in paths if not _noted(notes, path)]
+    new = [path for path in paths if not _is_noted(notes, path)]
     for path in new:
-        with os.fdopen(os.open(_name(path), _FLAGS, 0o600, dir_fd=notes), "wb") as file:
+        with os.fdopen(os.open(_note_name(path), _FLAGS, 0o600, dir_fd=notes), "wb") as file:
             file.write(os.fsencode(path))
     if new:
         os.fsync(notes)
@@ -51,21 +54,21 @@ def _write_notes(notes: int, paths: Iterable[str]) -> None:
 
 def keep_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
     """Drop the notes of directories: a file has been published in them."""
-    with _notes(roots, root) as notes:
+    with _opened_notes(roots, root) as notes:
         for path in paths if notes >= 0 else ():
-            _drop(notes, path)
+            _drop_note(notes, path)
     _remove_empty(roots, root)
 
 
 def remove_made_dirs(roots: Roots, root: Root, directory: str, made: Iterable[str]) -> None:
     """Remove the empty directories: those in ``made``, and noted directories above ``directory``."""
     ours = {*made}
-    with _notes(roots, root) as notes:
-        ours.update(path for path in _above(root, directory) if _noted(notes, path))
+    with _opened_notes(roots, root) as notes:
+        ours.update(path for path in _directories_above(root, directory) if _is_noted(notes, path))
     left = remove_dirs(roots, ours)
-    with _notes(roots, root) as notes:
+    with _opened_notes(roots, root) as notes:
         for path in ours - {*left} if notes >= 0 else ():
-            _drop(notes, path)
+            _drop_note(notes, path)
     with suppress(OSError):  # on a full disk: an empty directory may then stay
         note_dirs(roots, root, left)  # a later abort may find the directories empty
     _remove_empty(roots, root)
@@ -73,19 +76,19 @@ def remove_made_dirs(roots: Roots, root: Root, directory: str, made: Iterable[st
 
 def forget_notes(roots: Roots, root: Root) -> None:
     """Drop every note: no job is open beneath the root."""
-    with _notes(roots, root) as notes:
+    with _opened_notes(roots, root) as notes:
         for name in os.listdir(notes) if notes >= 0 else ():
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=notes)
     _remove_empty(roots, root)
 
 
-def _above(root: Root, directory: str) -> list[str]:
-    return between(root.path, directory) if root.holds(directory) else []
+def _directories_above(root: Root, directory: str) -> list[str]:
+    return directories_between(root.path, directory) if root.holds(directory) else []
 
 
 @contextmanager
-def _notes(roots: Roots, root: Root, *, make: bool = False) -> Iterator[int]:
+def _opened_notes(roots: Roots, root: Root, *, make: bool = False) -> Iterator[int]:
     """A descriptor of the folder of notes; -1 without a folder, unless ``make`` is true."""
     fd = -1
     try:
@@ -120,20 +123,20 @@ def _remove_empty(roots: Roots, root: Root) -> None:
             os.close(folder)
 
 
-def _name(path: str) -> str:
+def _note_name(path: str) -> str:
     return blake3(os.fsencode(path)).hexdigest()[:32]
 
 
-def _noted(notes: int, path: str) -> bool:
+def _is_noted(notes: int, path: str) -> bool:
     if notes < 0:
         return False
     try:
-        os.stat(_name(path), dir_fd=notes, follow_symlinks=False)
+        os.stat(_note_name(path), dir_fd=notes, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def _drop(notes: int, path: str) -> None:
+def _drop_note(notes: int, path: str) -> None:
     with suppress(FileNotFoundError):
-        os.unlink(_name(path), dir_fd=notes)
+        os.unlink(_note_name(path), dir_fd=notes)

@@ -19,7 +19,7 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.copy.checked_source import CheckedSource, Tolerate
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
-from blockworker.records.sealed import KEY, is_whole, seal
+from blockworker.records.sealed import KEY, is_whole, seal_json
 from blockworker.system.cage import Cage
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.system.cage.tool import Idle
@@ -42,7 +42,7 @@ _WORDS: Final = {str: "a string", dict: "an object", list: "a list", type(None):
 LARGEST: Final = 1 << 20  # bytes
 
 
-def build(
+def build_manifest(
     spec: JobSpec,
     *,
     size: int,
@@ -59,7 +59,7 @@ def build(
     ``source_change`` is ``unchanged``, ``changed`` or ``unknown``; ``counts`` has ``read``, ``written``, ``zero``,
     ``skipped`` and ``recopied`` bytes.
     """
-    name = os.path.basename(volumespec.label(spec.target.volume))
+    name = os.path.basename(volumespec.volume_label(spec.target.volume))
     return {
         "version": VERSION,
         "run": spec.run,
@@ -67,9 +67,9 @@ def build(
         "job": spec.id,
         "source": {"volume": spec.source.text, "identity": identity.to_list()},
         "target": spec.target.text,
-        "cut": _cut(spec, cut or {}),
+        "cut": _cut_entry(spec, cut or {}),
         "size": size,
-        "format": image.driver if (image := volumespec.formatted(spec.target.volume)) else "raw",
+        "format": image.driver if (image := volumespec.format_image(spec.target.volume)) else "raw",
         "digests": {"algorithm": "blake3", "chunk": CHUNK, "file": f"{name}.blake3", "root": ""}
         if spec.digests
         else None,
@@ -78,25 +78,25 @@ def build(
         "bytes": {key: counts.get(key, 0) for key in ("read", "written", "zero", "skipped", "recopied")},
         "source_change": source_change,
         "data_path": "read-write",
-        "started": _iso(started),
-        "finished": _iso(finished),
+        "started": _iso_time(started),
+        "finished": _iso_time(finished),
     }
 
 
-def _cut(spec: JobSpec, cut: Mapping[str, Any]) -> dict[str, Any]:
+def _cut_entry(spec: JobSpec, cut: Mapping[str, Any]) -> dict[str, Any]:
     """The cut's method, time and duration; ``skew``: of the cuts in the transaction."""
     made = Cut.from_dict(cut)
     told = made.told() | ({"skew": round(cut["skew"], 6)} if made and not made.consistency and "skew" in cut else {})
     return told | ({"live": True} if spec.live and not made else {})
 
 
-def _iso(at: datetime) -> str:
+def _iso_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def dump(manifest: Mapping[str, Any]) -> bytes:
+def manifest_text(manifest: Mapping[str, Any]) -> bytes:
     """The text of a manifest, with a digest of the remaining bytes: a changed byte is always noticed."""
-    return seal(manifest, indent=2)
+    return seal_json(manifest, indent=2)
 
 
 def _is_whole(text: bytes, manifest: Mapping[str, Any]) -> bool:
@@ -112,7 +112,7 @@ def as_we_are(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def load(path: str, opener: Opener = as_we_are, *, changed: bool = False) -> dict[str, Any]:
+def load_manifest(path: str, opener: Opener = as_we_are, *, changed: bool = False) -> dict[str, Any]:
     """Read a manifest; ``changed``: accept a manifest changed since its writing, in a search for files to leave alone.
 
     Raises:
@@ -123,10 +123,10 @@ def load(path: str, opener: Opener = as_we_are, *, changed: bool = False) -> dic
             text = file.read(LARGEST)  # a manifest has a few kB
     except OSError as error:
         raise BadInput(f"manifest {path}: {error.strerror}; an image that a job has committed was expected") from None
-    return parse(text, path, changed=changed)
+    return parse_manifest(text, path, changed=changed)
 
 
-def parse(text: bytes, path: str, *, changed: bool = False) -> dict[str, Any]:
+def parse_manifest(text: bytes, path: str, *, changed: bool = False) -> dict[str, Any]:
     """Parse the text of a manifest; messages name the manifest by ``path``.  Raises BadInput, as ``load`` does."""
     try:
         manifest: Any = json.loads(text)
@@ -151,7 +151,7 @@ def _expect_kinds(path: str, manifest: Mapping[str, Any]) -> None:
             raise BadInput(f"manifest {path}: {name}: {str(manifest[name])[:60]}: {known} was expected")
 
 
-def recognize(fd: int) -> dict[str, Any]:
+def image_file_identity(fd: int) -> dict[str, Any]:
     """Describe an image's file for the manifest, to recognize the file later: identity, size, time of the last write.
 
     The time is only ever compared for equality with itself: the clock may have been set between two times.
@@ -160,7 +160,7 @@ def recognize(fd: int) -> dict[str, Any]:
     return {"which": which_file(fd), "size": st.st_size, "mtime_ns": st.st_mtime_ns}
 
 
-def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
+def is_image_of_manifest(manifest: Mapping[str, Any], fd: int) -> bool | None:
     """Whether an open file is the image of a manifest, unchanged since publishing; None: the manifest is too old.
 
     A copy of the image in another file system counts too, if copied with its times (``cp -a``, ``rsync -a``).
@@ -168,7 +168,7 @@ def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
     noted = manifest.get("image")
     if not isinstance(noted, dict):
         return None
-    found = recognize(fd)
+    found = image_file_identity(fd)
     if (found["size"], found["mtime_ns"]) != (noted.get("size"), noted.get("mtime_ns")):
         return False
     system, _, handle = found["which"].rpartition("/")
@@ -176,7 +176,7 @@ def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
     return bool(handle == noted_handle or system != other)
 
 
-def _plain(name: object) -> bool:
+def _is_plain_name(name: object) -> bool:
     """Whether ``name`` is the name of a file beside the image."""
     if not isinstance(name, str) or name in ("", ".", "..") or {"/", "\0"} & set(name):
         return False
@@ -203,13 +203,13 @@ class Findings:
         return bool(self.differing or self.unreadable or self.damage)
 
 
-def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
+def verify_image(image_path: str, manifest: Mapping[str, Any]) -> Findings:
     """Check the tables of a formatted image as PREPARE did, read the image and compare each chunk.
 
     Raises:
         BadInput: there are no digests to compare with, or the digests differ from the digests in the manifest.
     """
-    source = checked(image_path, manifest)
+    source = open_checked(image_path, manifest)
     try:
         damage = image_damage(image_path, manifest)
         for extent in source.extents(0, source.size):
@@ -220,7 +220,7 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
         source.close()
 
 
-def checked(
+def open_checked(
     path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None
 ) -> CheckedSource:
     """Open a published image to be read to its end; differing and unreadable ranges are recorded, and raise no error.
@@ -233,13 +233,13 @@ def checked(
         digests = opened.enter_context(closing(open_digests(path, manifest, opener)))
         image = opened.enter_context(closing(open_image(path, manifest, opener, cage)))
         source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Tolerate.ERRORS)
-        for start, end in resized(image, manifest):
+        for start, end in excess_or_missing_bytes(image, manifest):
             source.note(start, end)
         opened.pop_all()
         return source
 
 
-def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
+def excess_or_missing_bytes(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
     """The bytes that an image has too many, or too few."""
     size: int = manifest["size"]
     expected = size if manifest.get("format", "raw") == "raw" else size_of_image(size)
@@ -302,7 +302,7 @@ def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = 
     named = manifest.get("digests")
     if not named:
         raise BadInput(f"image {image_path} was copied with 'digests: false': there is nothing to verify it with")
-    if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or not _plain(named.get("file")):
+    if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or not _is_plain_name(named.get("file")):
         raise BadInput(f"image {image_path}: its manifest has digests of an unknown kind: blake3 by 1 MiB was expected")
     path = os.path.join(os.path.dirname(image_path), named["file"])
     foreign = f"digests {path} are not the ones that the manifest names"

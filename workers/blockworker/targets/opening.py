@@ -21,11 +21,11 @@ from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FormatVolume
 from blockworker.cuts import cut_files
-from blockworker.host.roots import Root, Roots, between
+from blockworker.host.roots import Root, Roots, directories_between
 from blockworker.records import journal as journals
 from blockworker.records.batch import Batch
 from blockworker.records.entries import JournalRecord, MemberFiles
-from blockworker.records.files import failing, has_staging_file, remove_files, stat_of
+from blockworker.records.files import has_staging_file, remove_files, stat_of, target_errors_as_failure
 from blockworker.records.folder import FOLDER
 from blockworker.records.journal import Journal
 from blockworker.records.reserved import reserved_name, reserving_name
@@ -42,7 +42,7 @@ _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around the
 
 def target_path(spec: JobSpec) -> str:
     """The path of the staged target."""
-    bottom = volumespec.bottom(spec.target.volume)
+    bottom = volumespec.bottom_volume(spec.target.volume)
     if not isinstance(bottom, volumespec.FileVolume):
         raise JobFailed(
             errno.EINVAL, f"target {spec.target.text}: a file was expected, a {bottom.driver} is not staged"
@@ -52,7 +52,7 @@ def target_path(spec: JobSpec) -> str:
 
 def find_member(roots: Roots, spec: JobSpec) -> MemberFiles | None:
     """The job's entry in its journal; None if the job was never opened, or is settled and swept into the tombstone."""
-    root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
+    root = journals.journal_root(roots, target_path(spec), spec.transaction, spec.id)
     return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
@@ -85,11 +85,11 @@ def opening_member(
         raise JobFailed(errno.EISDIR, f"target {path} is a write root itself: a file beneath it was expected")
     base = spec.target_base or os.path.dirname(path)
     _check_name(path)
-    between(base, os.path.dirname(path))
+    directories_between(base, os.path.dirname(path))
     batch.once(("mount", base), lambda: roots.remember_mount(base))
     expect_free_or_replaceable(roots, spec, path)
     place = batch.place_of(path, spec.transaction, spec.id)
-    with failing(path):
+    with target_errors_as_failure(path):
         journal = batch.hold(place, spec.transaction)
         yield ()  # until every member of the batch holds its lock: the registry is asked once for the batch
         record = journal.record or JournalRecord(spec.transaction)
@@ -97,21 +97,21 @@ def opening_member(
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         member = journal.member(spec.id)
         if member is not None and member.ino:
-            return (yield from _found(roots, journal, member, size))
+            return (yield from _recorded_staging_file(roots, journal, member, size))
         replaces = expect_free_or_replaceable(roots, spec, path)  # again: under the lock no other job interferes
         if member is None:
-            member = _intent(spec, path, size, token_uuid().hex)
-        if image := volumespec.formatted(spec.target.volume):
-            words = _words(roots, image, path, size, compress=spec.compress)
+            member = _intended_member(spec, path, size, token_uuid().hex)
+        if image := volumespec.format_image(spec.target.volume):
+            words = _image_tool_options(roots, image, path, size, compress=spec.compress)
             member = replace(member, format=image.driver, words=words)
         directory = os.path.dirname(path)
         made = batch.once(("dirs", place, base, directory), lambda: own_dirs(roots, place, base, directory))
         member = replace(member, size=size, attributes=attributes, replaces=replaces, made_dirs=made)
         if cutting:
-            cut, uncut = cut_files.intend(roots, spec, member.uuid)
+            cut, uncut = cut_files.intended_cut(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
             expect_still(spec.source.volume, roots, live=spec.live, cut=cut is not None)
-        return (yield from _make(batch, journal, member, spec=spec, base=base, place=place))
+        return (yield from _make_member_files(batch, journal, member, spec=spec, base=base, place=place))
 
 
 def _check_name(path: str) -> None:
@@ -124,7 +124,7 @@ def _check_name(path: str) -> None:
         raise JobFailed(errno.ENAMETOOLONG, f"target {path}: a name of at most {_LONGEST_NAME} bytes was expected")
 
 
-def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> MemberFiles:
+def _intended_member(spec: JobSpec, path: str, size: int, uuid: str) -> MemberFiles:
     stem = f".{os.path.basename(path)}.{uuid[:8]}"
     return MemberFiles(
         job=spec.id,
@@ -142,7 +142,7 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> MemberFiles:
     )
 
 
-def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress: bool) -> tuple[str, ...]:
+def _image_tool_options(roots: Roots, image: FormatVolume, path: str, size: int, *, compress: bool) -> tuple[str, ...]:
     """Options for the tool to make the image like the image it replaces."""
     fd = open_existing(roots, path)
     try:
@@ -152,37 +152,37 @@ def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress:
             os.close(fd)
 
 
-def _make(
+def _make_member_files(
     batch: Batch, journal: Journal, member: MemberFiles, *, spec: JobSpec, base: str, place: Root
 ) -> Durably[MemberFiles]:  # fmt: skip
     roots = batch.roots
     try:
         yield from journal.putting(member)
         batch.once(("notes", place, member.made_dirs), lambda: note_dirs(roots, place, member.made_dirs))
-        if member.cut is not None and member.cut.path and (why := cut_files.probe(roots, member.cut)):
-            member = replace(member, cut=None, uncut=cut_files.refused(spec, why))
+        if member.cut is not None and member.cut.path and (why := cut_files.probe_reflink(roots, member.cut)):
+            member = replace(member, cut=None, uncut=cut_files.refused_reflink(spec, why))
             expect_still(spec.source.volume, roots, live=spec.live)
         member = yield from creating_files(batch, member, base)
         yield from journal.putting(member)
         return member
     except BaseException:
-        _undo(batch, journal, member, place)
+        _undo_open(batch, journal, member, place)
         raise
 
 
-def _undo(batch: Batch, journal: Journal, member: MemberFiles, place: Root) -> None:
+def _undo_open(batch: Batch, journal: Journal, member: MemberFiles, place: Root) -> None:
     """Undo an OPEN that was refused half-way.  Files that cannot be removed stay in the journal, for the abort."""
     roots = batch.roots
     batch.forget(("notes", place, member.made_dirs))  # the removal below may remove the folder of notes
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
         if member.cut is not None:
-            cut_files.remove(roots, member.cut)
+            cut_files.remove_cut(roots, member.cut)
         remove_made_dirs(roots, place, member.directory, member.made_dirs)
         journal.drop(member.job)
 
 
-def _found(roots: Roots, journal: Journal, member: MemberFiles, size: int) -> Durably[MemberFiles]:
+def _recorded_staging_file(roots: Roots, journal: Journal, member: MemberFiles, size: int) -> Durably[MemberFiles]:
     """The staging file of an earlier OPEN that was completed."""
     directory = roots.open_dir(member.directory)
     try:

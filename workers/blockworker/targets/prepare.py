@@ -19,8 +19,8 @@ from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
 from blockworker.records.batch import Batch
 from blockworker.records.entries import MemberFiles, Proven
-from blockworker.records.files import failing, seen, unfinished
-from blockworker.records.folder import release
+from blockworker.records.files import proof_of_file, target_errors_as_failure, unfinished_manifest
+from blockworker.records.folder import release_folder_lock
 from blockworker.records.journal import JournalView
 from blockworker.records.member_journal import known_member
 from blockworker.system.together import Durably, do_alone
@@ -59,7 +59,7 @@ def preparing_member(
     """
     _check_covered(member, ranges)
     roots = batch.roots
-    with failing(member.target):
+    with target_errors_as_failure(member.target):
         before = batch.view(member.target, member.transaction, member.job)
         if before.record is not None and before.record.decision == "commit":
             return Prepared()  # a late repetition
@@ -70,12 +70,12 @@ def preparing_member(
                 finish_image(fd, FormatVolume(member.format, FileVolume(member.target)), member.size, roots.cage)
             lost = give_to_image(roots, member, fd, wanted)
             yield (fd,)
-            image, given = seen(fd), os.fstat(fd)
-            manifest = {**manifest, "image": manifests.recognize(fd)}
+            image, given = proof_of_file(fd), os.fstat(fd)
+            manifest = {**manifest, "image": manifests.image_file_identity(fd)}
         finally:
-            release(fd)
+            release_folder_lock(fd)
         replaced.expect_still_replaceable(roots, member)
-        named, digests = yield from _digests(roots, member, manifest.get("digests"), given)
+        named, digests = yield from _prove_digests(roots, member, manifest.get("digests"), given)
         proven = {"image": image} if digests is None else {"image": image, "digests": digests}
         journal = batch.hold_journal_of(member)
         record, current = known_member(journal, member)
@@ -100,15 +100,15 @@ def _write_manifest(
     directory: int, member: MemberFiles, manifest: Mapping[str, Any], image: os.stat_result
 ) -> Durably[Proven]:  # fmt: skip
     """Write the manifest under a temporary name, and rename the file once its content is durable."""
-    name = unfinished(member)
+    name = unfinished_manifest(member)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     with os.fdopen(fd, "wb") as file:
-        file.write(manifests.dump(manifest))
+        file.write(manifests.manifest_text(manifest))
         file.flush()
         give_as_image(image, fd)
         yield (fd,)
-        written = seen(fd)
+        written = proof_of_file(fd)
     os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)
     yield (directory,)
     return written
@@ -130,7 +130,7 @@ def _check_covered(member: MemberFiles, ranges: Sequence[tuple[int, int]]) -> No
         raise JobFailed(errno.EIO, text)
 
 
-def _digests(
+def _prove_digests(
     roots: Roots, member: MemberFiles, named: Mapping[str, Any] | None, image: os.stat_result
 ) -> Durably[tuple[dict[str, Any] | None, Proven | None]]:
     """The manifest's entry for the digests, with their root, and the proof of the digests' file."""
@@ -140,6 +140,6 @@ def _digests(
     try:
         give_as_image(image, fd)
         yield (fd,)
-        return (None if named is None else {**named, "root": root_of(fd)}), seen(fd)
+        return (None if named is None else {**named, "root": root_of(fd)}), proof_of_file(fd)
     finally:
-        release(fd)
+        release_folder_lock(fd)

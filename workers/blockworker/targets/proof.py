@@ -30,7 +30,7 @@ def expect_proven(directory: int, member: MemberFiles) -> None:
     if not member.keep_digests and has_staging_file(member, directory, member.name):
         return  # published by an earlier commit: the digests and the manifest may be gone
     if member.proven:
-        for what, staging, final in _names(member):
+        for what, staging, final in _published_names(member):
             if what in member.proven:
                 _expect_file(directory, member, member.proven[what], staging, final)
     else:
@@ -38,7 +38,7 @@ def expect_proven(directory: int, member: MemberFiles) -> None:
     _expect_manifest(directory, member)
 
 
-def _names(member: MemberFiles) -> Iterator[tuple[str, str, str]]:
+def _published_names(member: MemberFiles) -> Iterator[tuple[str, str, str]]:
     """Each file's kind, its name before publishing, and its name afterwards."""
     yield "image", member.staging, member.name
     yield "digests", member.digests, member.name + DIGESTS
@@ -90,6 +90,6 @@ def _expect_manifest(directory: int, member: MemberFiles) -> None:
     name = member.manifest if stat_of(directory, member.manifest) is not None else member.name + MANIFEST
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        manifests.load(f"{member.directory}/{name}", lambda _: os.open(name, flags, dir_fd=directory))
+        manifests.load_manifest(f"{member.directory}/{name}", lambda _: os.open(name, flags, dir_fd=directory))
     except BadInput as bad:
         raise NotPublished(errno.EBADMSG, f"target {member.target}: {bad}") from None

@@ -14,7 +14,7 @@ import stat
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Roots
 from blockworker.records.entries import MemberFiles
-from blockworker.records.files import has_staging_file, stat_of, unlink
+from blockworker.records.files import has_staging_file, stat_of, unlink_if_exists
 from blockworker.records.reserved import give_name
 from blockworker.targets import replaced
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
@@ -31,18 +31,18 @@ def publish_image(roots: Roots, directory: int, member: MemberFiles) -> None:
     staged = has_staging_file(member, directory, member.staging)
     if has_staging_file(member, directory, member.name):
         if staged:
-            unlink(directory, member.staging)  # the power failed between link and unlink
+            unlink_if_exists(directory, member.staging)  # the power failed between link and unlink
         return
     if not staged:
         raise NotPublished(errno.ENOENT, _why_not_staged(directory, member))
     _expect_free(directory, member, replacing=_may_replace(roots, member))
     if final is None:
-        _rename(directory, member, member.staging, member.name)
+        _rename_to_free_name(directory, member, member.staging, member.name)
         return
     if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1 or not roots.config.allow_overwrite:
-        raise _taken(member, member.name)
+        raise _taken_name_error(member, member.name)
     try:
-        with replaced.owned(directory, member.target):
+        with replaced.locked_against_qemu(directory, member.target):
             os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
     except JobFailed as busy:
         raise NotPublished(busy.errno, busy.text) from None
@@ -68,7 +68,7 @@ def publish_description(roots: Roots, directory: int, member: MemberFiles) -> No
     if member.digests:
         _publish_beside(roots, directory, member, member.digests, member.name + DIGESTS)
     elif _may_replace(roots, member):
-        unlink(directory, member.name + DIGESTS)  # the replaced image's digests
+        unlink_if_exists(directory, member.name + DIGESTS)  # the replaced image's digests
     _publish_beside(roots, directory, member, member.manifest, member.name + MANIFEST)
 
 
@@ -80,10 +80,10 @@ def remove_description(roots: Roots, directory: int, member: MemberFiles) -> Non
     """
     if _may_replace(roots, member):
         for suffix in (MANIFEST, DIGESTS):
-            unlink(directory, member.name + suffix)
+            unlink_if_exists(directory, member.name + suffix)
         os.fsync(directory)
     for name in filter(None, (member.digests, member.manifest)):
-        unlink(directory, name)
+        unlink_if_exists(directory, name)
 
 
 def _expect_free(directory: int, member: MemberFiles, *, replacing: bool) -> None:
@@ -97,7 +97,7 @@ def _expect_free(directory: int, member: MemberFiles, *, replacing: bool) -> Non
             continue
         staged = stat_of(directory, staging) if staging else None
         if replacing or (staged is not None and staged.st_ino != final.st_ino):
-            raise _taken(member, member.name + suffix)
+            raise _taken_name_error(member, member.name + suffix)
 
 
 def _may_replace(roots: Roots, member: MemberFiles) -> bool:
@@ -111,21 +111,21 @@ def _publish_beside(roots: Roots, directory: int, member: MemberFiles, staging: 
         if final is None:
             raise NotPublished(errno.ENOENT, f"target {member.target}: {staging} is gone, and was not published")
     elif final is not None and final.st_ino == staged.st_ino:
-        unlink(directory, staging)
+        unlink_if_exists(directory, staging)
     elif _may_replace(roots, member):
         os.rename(staging, name, src_dir_fd=directory, dst_dir_fd=directory)
     else:
-        _rename(directory, member, staging, name)
+        _rename_to_free_name(directory, member, staging, name)
 
 
-def _rename(directory: int, member: MemberFiles, staging: str, name: str) -> None:
+def _rename_to_free_name(directory: int, member: MemberFiles, staging: str, name: str) -> None:
     """Rename a file, never over another file."""
     try:
         give_name(directory, staging, name)
     except FileExistsError:
-        raise _taken(member, name) from None
+        raise _taken_name_error(member, name) from None
 
 
-def _taken(member: MemberFiles, name: str) -> NotPublished:
+def _taken_name_error(member: MemberFiles, name: str) -> NotPublished:
     path = f"{member.directory}/{name}"
     return NotPublished(errno.EEXIST, f"target {member.target}: the name {path} was taken by a file that is not ours")

@@ -109,7 +109,7 @@ def expect_still_replaceable(roots: Roots, member: MemberFiles) -> None:
 
 
 @contextmanager
-def owned(directory: int, path: str) -> Iterator[None]:
+def locked_against_qemu(directory: int, path: str) -> Iterator[None]:
     """Keep QEMU from a file during the context; a missing file needs no lock.
 
     Raises:
@@ -121,21 +121,21 @@ def owned(directory: int, path: str) -> Iterator[None]:
         yield
         return
     try:
-        image_locks.own(fd, f"target {path}")
+        image_locks.lock_as_sole_writer(fd, f"target {path}")
         yield
     finally:
-        image_locks.close(fd)
+        image_locks.close_locked_image(fd)
 
 
 @contextmanager
-def held(roots: Roots, member: MemberFiles) -> Iterator[None]:
+def locked_replaced_file(roots: Roots, member: MemberFiles) -> Iterator[None]:
     """Keep QEMU from the file that a member will replace, if the member replaces a file.  Raises JobFailed (EBUSY)."""
     if member.replaces is None:
         yield
         return
     directory = roots.open_dir(member.directory)
     try:
-        with owned(directory, member.target):
+        with locked_against_qemu(directory, member.target):
             yield
     finally:
         os.close(directory)

@@ -18,7 +18,7 @@ from blockjobs.model.resolutions import Resolution
 from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
 from blockworker.records.entries import MemberFiles
-from blockworker.records.files import failing
+from blockworker.records.files import target_errors_as_failure
 from blockworker.targets.opening import target_path
 from blockworker.targets.proof import MANIFEST
 from blockworker.targets.settle import commit_member
@@ -41,8 +41,8 @@ def resolve_member(
     if how is Resolution.REPLACE and not roots.config.allow_overwrite:
         text = f"host {host} does not allow overwriting: 'allow-overwrite = true' in its host.toml was expected"
         raise JobFailed(errno.EACCES, f"target {path}: {text}")
-    place = journals.place_of(roots, path, spec.transaction, spec.id)
-    with failing(path), journals.locked(roots, place, spec.transaction) as journal:
+    place = journals.journal_root(roots, path, spec.transaction, spec.id)
+    with target_errors_as_failure(path), journals.locked_open_journal(roots, place, spec.transaction) as journal:
         member = journal.member(spec.id) if journal is not None else None
         if journal is None or journal.record is None or member is None:
             raise JobFailed(errno.ENOENT, f"target {path}: no journal on host {host} knows its staging file")
@@ -71,12 +71,12 @@ def _expect_names_fit(path: str, run: str, how: Resolution) -> None:
 
 def resolution_of(roots: Roots, spec: JobSpec) -> dict[str, str]:
     """A member's resolution and the path of its image, for the registry; {} if the member was not resolved."""
-    place = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
+    place = journals.journal_root(roots, target_path(spec), spec.transaction, spec.id)
     member = journals.read_member(roots, place, spec.transaction, spec.id)
-    return told_of(member, spec) if member is not None and (member.published or member.discarded) else {}
+    return resolution_fields(member, spec) if member is not None and (member.published or member.discarded) else {}
 
 
-def told_of(member: MemberFiles, spec: JobSpec) -> dict[str, str]:
+def resolution_fields(member: MemberFiles, spec: JobSpec) -> dict[str, str]:
     """The fields of a resolution in the registry."""
     if not member.resolution:
         return {}

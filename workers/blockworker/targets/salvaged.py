@@ -23,7 +23,7 @@ def expect_no_whole_image(roots: Roots, member: MemberFiles) -> None:
         return
     record: dict[str, Any] = {}
     with suppress(BadInput, JobFailed):
-        record = manifest.load(member.target + MANIFEST, roots.open_published)
+        record = manifest.load_manifest(member.target + MANIFEST, roots.open_published)
     if not record.get("salvaged"):
         text = f"target {member.target} is whole, and a salvaged image does not replace it: another target was expected"
         raise JobFailed(errno.EEXIST, text)

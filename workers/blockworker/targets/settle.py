@@ -24,7 +24,7 @@ from blockworker.records import journal as journals
 from blockworker.records import owed
 from blockworker.records.batch import Batch
 from blockworker.records.entries import MemberFiles
-from blockworker.records.files import failing, known_for_good, remove_files
+from blockworker.records.files import known_for_good, remove_files, target_errors_as_failure
 from blockworker.records.folder import LockBusy
 from blockworker.records.journal import Journal
 from blockworker.records.member_journal import known_member, lock_journal_of, place_of_member
@@ -71,9 +71,9 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
         NotPublished: a foreign file has a name of the image, and was not replaced.
     """
     roots = batch.roots
-    with failing(member.target):
+    with target_errors_as_failure(member.target):
         journal = batch.hold_journal_of(member)
-        if journal is not None and _tombstone(journal) == "commit":
+        if journal is not None and _tombstone_decision(journal) == "commit":
             return
         record, current = known_member(journal, member)
         if current.discarded and current.resolution == Resolution.DISCARD:
@@ -84,7 +84,7 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
             _remove_cut(roots, journal, current)
             return
         if current.resolution == Resolution.DISCARD:
-            _discard(roots, journal, current)
+            _discard_member(roots, journal, current)
             return
         directory = roots.open_dir(current.directory)
         try:
@@ -116,7 +116,7 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
         _remove_cut(roots, journal, current)
 
 
-def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
+def _discard_member(roots: Roots, journal: Journal, member: MemberFiles) -> None:
     """Remove the files of a committed member that a user has discarded, including files published already."""
     directory = roots.open_dir(member.directory)
     try:
@@ -125,7 +125,7 @@ def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
         os.close(directory)
     remove_files(roots, member)
     if member.cut is not None:
-        cut_files.remove(roots, member.cut)
+        cut_files.remove_cut(roots, member.cut)
     remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
     journal.put(replace(member, discarded=True, cut=None))
 
@@ -133,7 +133,7 @@ def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
 def _remove_cut(roots: Roots, journal: Journal, member: MemberFiles) -> None:
     """Remove the cut of a published member; the member counts as settled only afterwards."""
     if member.cut is not None:
-        cut_files.remove(roots, member.cut)
+        cut_files.remove_cut(roots, member.cut)
         journal.put(replace(member, cut=None))
 
 
@@ -146,15 +146,15 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
     noted and carried out once the root is back.
     """
     try:
-        root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
-        with journals.held(roots, root, spec.transaction) as journal:
+        root = journals.journal_root(roots, target_path(spec), spec.transaction, spec.id)
+        with journals.locked_journal(roots, root, spec.transaction) as journal:
             member = journal.member(spec.id)
             ended = journal.record is not None and journal.record.clean
     except RootAway:
         if opened:
             raise
         root = roots.root_of(target_path(spec), write=True)
-        owed.note(roots.config, root.path, spec.transaction, decision_number)
+        owed.note_owed_abort(roots.config, root.path, spec.transaction, decision_number)
         return
     except (JobFailed, OSError):
         if opened:
@@ -179,13 +179,13 @@ def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> Non
     Raises:
         JobFailed: the transaction is committed by this very decision, or by a later decision.
     """
-    with failing(member.target), lock_journal_of(roots, member) as journal:
+    with target_errors_as_failure(member.target), lock_journal_of(roots, member) as journal:
         record = journal.record if journal is not None else None
         current = journal.member(member.job) if journal is not None else None
         if journal is None or record is None or current is None or current.discarded:
             return
         if record.decision != "commit":
-            _remove(roots, journal, current, decision_number)
+            _abort_locked_member(roots, journal, current, decision_number)
             return
     if decision_number <= record.decision_number:
         raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
@@ -196,7 +196,7 @@ def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> Non
     commit_member(roots, current, record.decision_number)
 
 
-def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number: int) -> None:
+def _abort_locked_member(roots: Roots, journal: Journal, member: MemberFiles, decision_number: int) -> None:
     """Abort a member under the lock of its journal."""
     full = False
     try:
@@ -207,7 +207,7 @@ def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number
         full = True  # removing the files makes room for the record; the lock keeps other processes out
     remove_files(roots, member)
     if member.cut is not None:
-        cut_files.remove(roots, member.cut)
+        cut_files.remove_cut(roots, member.cut)
     remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
     if full:
         journal.decide("abort", decision_number)
@@ -216,7 +216,7 @@ def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number
 
 def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
     """Replace the journal by a tombstone once its members are settled; return whether every member is settled."""
-    with journals.locked(roots, root, transaction, patience=patience) as journal:
+    with journals.locked_open_journal(roots, root, transaction, patience=patience) as journal:
         if journal is None or journal.record is None or journal.record.clean:
             return True
         if not journal.settled:
@@ -225,13 +225,13 @@ def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: f
         return True
 
 
-def close_settled(roots: Roots, root: Root, each: Each = journals.logged) -> int:
+def close_settled(roots: Roots, root: Root, each: Each = journals.call_or_log) -> int:
     """Close settled journals whose worker died before closing the journal; return the number closed.
 
     ``each``: calls the work on a journal, so that a bad journal does not stop the work on the rest.
     """
     closed = 0
-    for record in journals.scan(roots, root, each):
+    for record in journals.scan_open_journals(roots, root, each):
         if record.decision is not None and all(member.settled for member in record.members.values()):
             item = journals.item_of(root, record.transaction)
             closed += bool(each(item, partial(_close_one, roots, root, record.transaction)))
@@ -246,7 +246,7 @@ def _close_one(roots: Roots, root: Root, transaction: str) -> bool:
         return False
 
 
-def _tombstone(journal: Journal) -> str | None:
+def _tombstone_decision(journal: Journal) -> str | None:
     """The decision under a tombstone; None for an open journal."""
     record = journal.record
     return record.decision if record is not None and record.clean else None

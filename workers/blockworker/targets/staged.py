@@ -17,13 +17,13 @@ from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
 from blockworker.copy.digests import CHUNK, DigestFile
 from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
-from blockworker.records.files import failing, is_staging_file
-from blockworker.records.folder import release
+from blockworker.records.files import is_staging_file, target_errors_as_failure
+from blockworker.records.folder import release_folder_lock
 from blockworker.records.journal import MemberFiles
 from blockworker.records.member_journal import place_of_member
 from blockworker.system import kernel
 from blockworker.targets.written import Written
-from blockworker.volumes.base import expect_within, trouble
+from blockworker.volumes.base import expect_within, request_error
 from blockworker.volumes.qemuimg import ImageTool
 from blockworker.volumes.traces import Traces
 
@@ -50,18 +50,18 @@ def open_staging(roots: Roots, member: MemberFiles, name: str, *, patience: floa
     try:
         st = os.fstat(fd)
         cut = not member.format and st.st_size != member.size
-        with failing(member.target):
+        with target_errors_as_failure(member.target):
             ours = name != member.staging or is_staging_file(member, fd)
         if not ours or (name == member.staging and cut):
             raise JobFailed(errno.ENOENT, f"staging file {path} is not the one that was opened: it was replaced or cut")
-        _own(fd, path, time.monotonic() + patience)
+        _lock_staging_file(fd, path, time.monotonic() + patience)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _own(fd: int, path: str, deadline: float) -> None:
+def _lock_staging_file(fd: int, path: str, deadline: float) -> None:
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +92,7 @@ class StagedTarget(Written):
         """
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
-            with failing(member.target):
+            with target_errors_as_failure(member.target):
                 fresh = _raise_token(roots, member, token) == 0
             digests = None
             if member.digests:
@@ -101,7 +101,7 @@ class StagedTarget(Written):
                 digests = DigestFile(digests_fd, member.size, label=path, fresh=fresh)
             return cls(fd, replace(member, token=token), digests, fresh=fresh)
         except BaseException:
-            release(fd)
+            release_folder_lock(fd)
             raise
 
     def start_over(self, roots: Roots) -> None:
@@ -144,7 +144,7 @@ class StagedTarget(Written):
                     self._punches = False
             return [*kernel.data_ranges(self._fd, offset, offset + length)]
         except OSError as error:
-            raise trouble("write", self._label, offset, length, error.errno) from None
+            raise request_error("write", self._label, offset, length, error.errno) from None
 
     def close(self) -> None:
         """Release the file.  Closing makes no byte durable: only ``flush`` does."""
@@ -155,13 +155,13 @@ class StagedTarget(Written):
                     self.digests.close()
                 self._writeback.close()
             finally:  # NFS may report an error on close: this process lives on, and must not keep the lock
-                release(fd)
+                release_folder_lock(fd)
 
 
 def _raise_token(roots: Roots, member: MemberFiles, token: int) -> int:
     """Record the token in the journal, durably, before the first byte is written; return the highest earlier token."""
     root = place_of_member(roots, member)
-    with journals.locked(roots, root, member.transaction) as journal:
+    with journals.locked_open_journal(roots, root, member.transaction) as journal:
         record = journal.record if journal is not None else None
         known = journal.member(member.job) if journal is not None else None
         if journal is None or record is None or known is None or known.uuid != member.uuid:

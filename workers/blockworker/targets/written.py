@@ -11,7 +11,7 @@ from typing import Final
 
 from blockjobs.model.errors import VolumeError
 from blockworker.system import kernel
-from blockworker.volumes.base import expect_within, trouble
+from blockworker.volumes.base import expect_within, request_error
 
 _STRIDE: Final = 8 << 20  # bytes; a complete stride is written back at once
 _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
@@ -33,7 +33,7 @@ class Written:
         try:
             kernel.pwrite_all(self._fd, view, at)
         except OSError as error:
-            raise trouble("write", self._label, at, len(view), error.errno) from None
+            raise request_error("write", self._label, at, len(view), error.errno) from None
         self._writeback.wrote(at, len(view))
 
     def pread_into(self, view: memoryview, offset: int) -> None:
@@ -42,10 +42,10 @@ class Written:
             while done < len(view):
                 got = os.preadv(self._fd, [view[done:]], at + done)
                 if not got:
-                    raise trouble("compare", self._label, at, len(view), errno.EIO, why="it became shorter")
+                    raise request_error("compare", self._label, at, len(view), errno.EIO, why="it became shorter")
                 done += got
         except OSError as error:
-            raise trouble("compare", self._label, at, len(view), error.errno) from None
+            raise request_error("compare", self._label, at, len(view), error.errno) from None
 
     def flush(self) -> None:
         """Make every byte durable.  After a VolumeError each call raises the error: the kernel reports it once."""
@@ -54,7 +54,7 @@ class Written:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            self._broken = trouble("flush", self._label, 0, self.size, error.errno)
+            self._broken = request_error("flush", self._label, 0, self.size, error.errno)
             raise self._broken from None
         self._writeback.flushed()
 

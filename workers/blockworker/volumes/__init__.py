@@ -15,9 +15,9 @@ from blockjobs.model.volumespec import (
     NullVolume,
     OtherVolume,
     Volume,
-    bottom,
-    label,
-    other,
+    bottom_volume,
+    external_driver,
+    volume_label,
 )  # fmt: skip
 from blockworker.host.roots import Roots
 from blockworker.records.devices import open_source as open_device
@@ -27,7 +27,7 @@ from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.formats import open_format
-from blockworker.volumes.layers import by
+from blockworker.volumes.layers import opener_beneath_roots
 from blockworker.volumes.null import NullSource, NullTarget
 
 __all__ = [
@@ -53,27 +53,27 @@ def open_source(
             return NullSource(volume)
         case DebugVolume(image, rules):
             below = open_source(image, roots, top_only=top_only, shared=shared, answer=answer)
-            return DebugSource(below, rules, label(image))
+            return DebugSource(below, rules, volume_label(image))
         case FormatVolume():
             return open_format(
-                volume, by(roots), top_only=top_only, shared=shared, cage=roots.cage, answer=answer
+                volume, opener_beneath_roots(roots), top_only=top_only, shared=shared, cage=roots.cage, answer=answer
             )  # fmt: skip
         case OtherVolume(driver, _, keys):
-            return _other(driver, roots).open_source(keys, roots)
+            return _other_driver(driver, roots).open_source(keys, roots)
         case _:
             assert_never(volume)
 
 
 def open_target(volume: Volume, roots: Roots, size: int) -> Target:
     """Open a target that is written in place, without staging: ``null-co``, and volumes of other packages."""
-    lowest = bottom(volume)
+    lowest = bottom_volume(volume)
     if isinstance(lowest, OtherVolume):
-        return filter_target(volume, _other(lowest.driver, roots).open_target(lowest.keys, roots, size))
+        return filter_target(volume, _other_driver(lowest.driver, roots).open_target(lowest.keys, roots, size))
     return filter_target(volume, NullTarget(size))
 
 
-def _other(driver: str, roots: Roots) -> VolumeDriver:
-    found: VolumeDriver | None = other(driver)
+def _other_driver(driver: str, roots: Roots) -> VolumeDriver:
+    found: VolumeDriver | None = external_driver(driver)
     if found is None:
         raise JobFailed(errno.ENOTSUP, f"no volume driver '{driver}' on host {roots.config.name}")
     return found
@@ -83,7 +83,7 @@ def filter_target(volume: Volume, target: Target, form: Callable[[FormatVolume],
     """Put the layers named in ``volume`` (blkdebug, a format) on top of the target opened for its bottom."""
     match volume:
         case DebugVolume(image, rules):
-            return DebugTarget(filter_target(image, target, form), rules, label(image))
+            return DebugTarget(filter_target(image, target, form), rules, volume_label(image))
         case FormatVolume() if form is not None:
             return form(volume)
         case _:

@@ -12,7 +12,7 @@ from blockjobs.model.volumespec import VolumeKind
 from blockworker.host.roots import Roots
 from blockworker.volumes.condition import REPLACED, Identity
 
-__all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "expect_within", "trouble"]
+__all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "expect_within", "request_error"]
 
 
 class Extent(NamedTuple):
@@ -113,7 +113,9 @@ class VolumeGone(VolumeError):
     """Nothing more can be read or written; not an error of a sector."""
 
 
-def trouble(operation: str, label: str, offset: int, length: int, code: int | None, *, why: str = "") -> VolumeError:
+def request_error(
+    operation: str, label: str, offset: int, length: int, code: int | None, *, why: str = ""
+) -> VolumeError:
     """The VolumeError for a failed request, with the same text for all volumes."""
     code = code or errno.EIO
     place = f" at offset {offset}" if operation != "flush" else ""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from blockjobs.model.volumespec import SECTOR, InjectedError
-from blockworker.volumes.base import Extent, Identity, Mortal, Source, Target, trouble
+from blockworker.volumes.base import Extent, Identity, Mortal, Source, Target, request_error
 
 
 class Rules:
@@ -27,7 +27,7 @@ class Rules:
                 if rule.once:
                     self._rules.remove(rule)
                 operation = "write" if iotype == "write-zeroes" else iotype
-                raise trouble(operation, self._label, offset, length, rule.errno)
+                raise request_error(operation, self._label, offset, length, rule.errno)
 
     def bad_sectors(self) -> list[int]:
         """The offsets at which reads fail, in order."""

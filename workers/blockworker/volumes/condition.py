@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker.system import kernel
-from blockworker.system.filesystem import kind_of
+from blockworker.system.filesystem import filesystem_kind
 from blockworker.system.identity import same_thing, which_device, which_file
 
 # Differences other than a write. No policy lets a job go on then: the target belongs to another source.
@@ -69,15 +69,17 @@ class Identity:
 
         A word of ``REPLACED``: a replaced file or device, or a new size. Any other word: the source was written to.
         """
-        return _first(self._replaced(other), self.layers_changed(other), _written(self, other))
+        return _first_difference(self._replaced(other), self.layers_changed(other), _sign_of_write(self, other))
 
     def layers_changed(self, other: Identity) -> str | None:
         """The difference as in ``changed``, for the layers below alone."""
         if not (self.which and other.which):  # a record without these fields
             return None if self.layers or other.layers else ""
-        if len(self.layers) != len(other.layers) or not all(map(_same, self.layers, other.layers)):
+        if len(self.layers) != len(other.layers) or not all(map(_is_same_file, self.layers, other.layers)):
             return "another layer"
-        return _first(*(_written(*pair, below=True) for pair in zip(self.layers, other.layers, strict=True)))
+        return _first_difference(
+            *(_sign_of_write(*pair, below=True) for pair in zip(self.layers, other.layers, strict=True))
+        )
 
     def proved_by_content(self) -> bool:
         """Whether the content has to be compared: some time stamps prove nothing, and the rest are proof."""
@@ -88,7 +90,7 @@ class Identity:
         if "none" in (self.kind, other.kind):
             known = self.kind == other.kind and self.size and other.size
             return "size" if known and self.size != other.size else ""
-        if not _same(self, other):
+        if not _is_same_file(self, other):
             return f"another {self.kind}"
         return "size" if self.size != other.size else ""
 
@@ -111,12 +113,12 @@ class Identity:
 UNSEEN: Final = Identity("none")  # for jobs without a record of OPEN
 
 
-def _first(*found: str | None) -> str | None:
+def _first_difference(*found: str | None) -> str | None:
     """The first difference; without a difference None if any comparison proves nothing, else ""."""
     return next(filter(None, found), None if None in found else "")
 
 
-def _written(one: Identity, other: Identity, *, below: bool = False) -> str | None:
+def _sign_of_write(one: Identity, other: Identity, *, below: bool = False) -> str | None:
     """The time stamp (or size, for a layer below) that shows a write to a file."""
     if (one.kind, other.kind) != ("file", "file"):
         return None
@@ -126,7 +128,7 @@ def _written(one: Identity, other: Identity, *, below: bool = False) -> str | No
     return "" if one.proof is other.proof is Proof.TIMES else None
 
 
-def _same(one: Identity, other: Identity) -> bool:
+def _is_same_file(one: Identity, other: Identity) -> bool:
     """Whether two identities are of the same file or device, as far as both contain a name."""
     if one.which and other.which:
         return one.kind == other.kind and same_thing(one.which, other.which)
@@ -155,12 +157,12 @@ def _identity_of(fd: int, path: str, *, still: bool) -> Identity:
     if stat.S_ISBLK(st.st_mode):
         size, name = os.lseek(fd, 0, os.SEEK_END), which_device(st.st_rdev, path)
         return Identity("device", st.st_rdev, 0, size, which=name, proof=Proof.NOTHING)
-    proof = Proof.TIMES if still else _PROOFS.get(kind_of(fd)[0], Proof.NOTHING)
+    proof = Proof.TIMES if still else _PROOFS.get(filesystem_kind(fd)[0], Proof.NOTHING)
     match proof:
         case Proof.TIMES if not still:
-            st, proof = _settled(fd)
+            st, proof = _clean_file_state(fd)
         case Proof.NOTHING:
-            kernel.refresh(fd)
+            kernel.refresh_from_server(fd)
             st = os.fstat(fd)
     return Identity(
         "file", st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, which=which_file(fd), proof=proof
@@ -173,27 +175,27 @@ def identity_of_image(files: Mapping[int, str], size: int) -> Identity:
     return replace(top, size=size, layers=tuple(below))
 
 
-def _settled(fd: int) -> tuple[os.stat_result, Proof]:
+def _clean_file_state(fd: int) -> tuple[os.stat_result, Proof]:
     """The state of a file without dirty pages; without proof if the file is written all the time."""
     for _ in range(_LOOKS):
         before = os.fstat(fd)
-        _outlive(before.st_ctime_ns)
+        _wait_past_ctime(before.st_ctime_ns)
         try:
             kernel.write_back(fd)
         except OSError:
             return os.fstat(fd), Proof.NOTHING  # the disk takes no writes: the copy reads as much as possible
         after = os.fstat(fd)
         # A page dirtied after the writeback has moved the time, or else it would be writable without a trace.
-        if _times(before) == _times(after):
+        if _size_and_times(before) == _size_and_times(after):
             return after, Proof.TIMES
     return after, Proof.NOTHING
 
 
-def _times(st: os.stat_result) -> tuple[int, int, int]:
+def _size_and_times(st: os.stat_result) -> tuple[int, int, int]:
     return st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 
-def _outlive(stamp: int) -> None:
+def _wait_past_ctime(stamp: int) -> None:
     """Wait until a write would get a ctime later than ``stamp`` (ns)."""
     # a stamp in whole seconds may come from a file system that keeps only seconds
     grain = 1 if stamp % _SECOND else _SECOND

@@ -17,8 +17,8 @@ from contextlib import suppress
 from typing import Final
 
 from blockworker.system import kernel
-from blockworker.system.filesystem import kind_of
-from blockworker.volumes.base import trouble
+from blockworker.system.filesystem import filesystem_kind
+from blockworker.volumes.base import request_error
 from blockworker.volumes.file import FileSource, read_full
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
 def takes_direct(fd: int) -> bool:
     """Whether an open file or device can be read past the page cache; tmpfs and some others cannot."""
     try:
-        os.close(_reopen(fd))
+        os.close(_reopen_direct(fd))
     except OSError:
         return False
     return True
@@ -50,10 +50,10 @@ def drop_cache(fd: int, offset: int = 0, length: int = 0) -> bool:
         return False
 
 
-def _reopen(fd: int) -> int:
+def _reopen_direct(fd: int) -> int:
     """A descriptor for direct reads. Raises OSError: direct reads are not possible."""
     if (
-        stat.S_ISREG(os.fstat(fd).st_mode) and kind_of(fd)[0] in _MEMORY
+        stat.S_ISREG(os.fstat(fd).st_mode) and filesystem_kind(fd)[0] in _MEMORY
     ):  # since Linux 6.6 they take the flag all the same
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -71,7 +71,7 @@ class MediumReader:
         self._cached = False
         self._direct = -1
         try:
-            self._direct = _reopen(fd)
+            self._direct = _reopen_direct(fd)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
@@ -95,7 +95,7 @@ class MediumReader:
             self._read_direct(view, offset)
         except OSError as error:
             if error.errno not in _REFUSALS:  # some file systems take the flag, and refuse the read
-                raise trouble("read", self._label, offset, len(view), error.errno) from None
+                raise request_error("read", self._label, offset, len(view), error.errno) from None
             self._read_dropped(view, offset)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class MediumReader:
         while done < len(view):
             here, rest = offset + done, view[done:]
             whole = len(rest) - len(rest) % block
-            if whole and here % block == 0 and _address(rest) % block == 0:
+            if whole and here % block == 0 and _buffer_address(rest) % block == 0:
                 done += self._filled(rest[:whole], here, whole)
                 continue
             first = here - here % block
@@ -134,7 +134,7 @@ class MediumReader:
             done += got
             if done < wanted and (not got or done % self._block):
                 ended = f"it ended at {offset + done}: it became shorter under the copy"
-                raise trouble("read", self._label, offset, wanted, errno.EIO, why=ended)
+                raise request_error("read", self._label, offset, wanted, errno.EIO, why=ended)
         return wanted
 
     def _bounce(self) -> memoryview:
@@ -165,5 +165,5 @@ class MediumFile(FileSource):
         super().close()
 
 
-def _address(view: memoryview) -> int:
+def _buffer_address(view: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(view))

@@ -21,12 +21,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import printable
+from blockjobs.model.volumespec import printable_text
 from blockworker.system.cage import Cage, kernel_cage
 from blockworker.system.cage.limits import PATIENCE, ToolPatience
 from blockworker.system.cage.tool import end_process
 from blockworker.volumes.nbd import LARGEST, Connection, NbdServerGone, NbdState
-from blockworker.volumes.qemuimg import verdict
+from blockworker.volumes.qemuimg import tool_verdict
 
 CONNECTIONS: Final = 4  # two lanes, a flush, and the planner
 MOMENT: Final = 0.05  # seconds that an answer about allocation should take
@@ -37,7 +37,7 @@ _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
 _BELOW: Final = "Could not open backing file: "  # QEMU prints this once for every layer above the layer in question
 
 
-def handed(fd: int) -> int:
+def duplicate_for_export(fd: int) -> int:
     """A copy of a descriptor for an export, above the numbers used by the server itself; locks are shared."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
 
@@ -160,7 +160,7 @@ class Export:
             path = os.path.join(place, "nbd")
             listener.bind(path)
             listener.listen(CONNECTIONS)
-            calls = [_called(path, self._patience.start) for _ in range(CONNECTIONS)]
+            calls = [_connected_socket(path, self._patience.start) for _ in range(CONNECTIONS)]
             try:
                 self._process = subprocess.Popen(
                     argv, pass_fds=[listener.fileno(), *self._files], stdin=subprocess.DEVNULL, stdout=self._said,
@@ -185,13 +185,13 @@ class Export:
 
     def _last_words(self) -> str:
         """Why QEMU gave up, with the file's name for people; "" if QEMU printed nothing."""
-        said = verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
+        said = tool_verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
         return name_file(said, self._files)
 
 
 def name_file(said: str, files: Mapping[int, str]) -> str:
     """QEMU's message, completed by the name of its file: ``files`` by descriptor, the topmost layer first."""
-    said = printable(said)  # the message may contain names from an image
+    said = printable_text(said)  # the message may contain names from an image
     named = _HANDED.sub(lambda fd: files.get(int(fd[1]), fd[0]), said)
     if not said or named != said or not files:
         return named
@@ -206,7 +206,7 @@ def next_length(asked: int, seconds: float) -> int:
     return min(LARGEST, asked * 2) if seconds < MOMENT else asked
 
 
-def _called(path: str, seconds: float) -> socket.socket:
+def _connected_socket(path: str, seconds: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(seconds)
     sock.connect(path)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from blockworker.system import kernel
-from blockworker.volumes.base import Extent, Identity, trouble
+from blockworker.volumes.base import Extent, Identity, request_error
 from blockworker.volumes.condition import identity_of
 
 _STRIDE: Final = 32 << 20  # bytes; the cache is looked at and dropped in pieces of this size
@@ -69,10 +69,10 @@ def read_full(fd: int, view: memoryview, offset: int, label: str) -> None:
         try:
             got = os.preadv(fd, [view[done:]], offset + done)
         except OSError as error:
-            raise trouble("read", label, offset, len(view), error.errno) from None
+            raise request_error("read", label, offset, len(view), error.errno) from None
         if got == 0:
             ended = f"it ended at {offset + done}: it became shorter under the copy"
-            raise trouble("read", label, offset, len(view), errno.EIO, why=ended)
+            raise request_error("read", label, offset, len(view), errno.EIO, why=ended)
         done += got
 
 

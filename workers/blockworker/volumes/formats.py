@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from blockjobs.model.errors import VolumeError
-from blockjobs.model.volumespec import FormatVolume, bottom, label
+from blockjobs.model.volumespec import FormatVolume, bottom_volume, volume_label
 from blockworker.host.roots import Roots
 from blockworker.system.cage import Cage
 from blockworker.system.cage.limits import PATIENCE
-from blockworker.volumes.base import Extent, Identity, VolumeGone, expect_within, trouble
+from blockworker.volumes.base import Extent, Identity, VolumeGone, expect_within, request_error
 from blockworker.volumes.condition import identity_of_image
 from blockworker.volumes.export import MOMENT, Export
-from blockworker.volumes.layers import Layers, Open, by
+from blockworker.volumes.layers import Layers, Open, opener_beneath_roots
 from blockworker.volumes.nbd import NbdError, NbdServerGone
 from blockworker.volumes.traces import Traces
 
@@ -41,7 +41,7 @@ def open_format(
     layers = Layers(open_, shared=shared, direct=direct)
     try:
         export = Export(layers.node(volume), layers.files, cage=cage, answer=answer)
-        return FormatSource(layers, export, label(volume), top_only=top_only)
+        return FormatSource(layers, export, volume_label(volume), top_only=top_only)
     except BaseException:
         layers.close()
         raise
@@ -64,7 +64,7 @@ class FormatSource:
         try:
             self._export.read(view, offset)
         except NbdError as error:
-            raise _trouble("read", self._label, offset, len(view), error) from None
+            raise _server_error("read", self._label, offset, len(view), error) from None
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         pending: Extent | None = None
@@ -81,7 +81,7 @@ class FormatSource:
                     since = time.monotonic()
                 pending = Extent(state.start, state.length, state.data and own, own)
         except NbdError as error:
-            raise _trouble("read", self._label, start, length, error) from None
+            raise _server_error("read", self._label, start, length, error) from None
         if pending is not None:
             yield pending
 
@@ -90,7 +90,7 @@ class FormatSource:
         try:
             self._export.check_alive()
         except NbdError as error:
-            raise _trouble("read", self._label, 0, self.size, error) from None
+            raise _server_error("read", self._label, 0, self.size, error) from None
 
     def identity(self) -> Identity:
         """The identity of the file and the layers below, with the size of the content, as a written file grows."""
@@ -126,8 +126,8 @@ class FormatTarget:
 
     def __init__(self, volume: FormatVolume, staged: Staging, roots: Roots, *, compress: bool) -> None:
         """Open the target. Raises JobFailed; then ``staged`` is still the caller's."""
-        self._label, self._staged = label(volume), staged
-        top, others = bottom(volume), by(roots)
+        self._label, self._staged = volume_label(volume), staged
+        top, others = bottom_volume(volume), opener_beneath_roots(roots)
         self._layers = Layers(lambda file: os.dup(staged.fileno()) if file == top else others(file))
         try:
             node = self._layers.node(replace(volume, alone=True))
@@ -164,7 +164,7 @@ class FormatTarget:
                     self._export.zero(state.start, state.length)
                 yield state.start, state.start + (state.length if data else 0)
         except NbdError as error:
-            raise _trouble("write", self._label, offset, length, error) from None
+            raise _server_error("write", self._label, offset, length, error) from None
 
     def check_alive(self) -> None:
         """Raise VolumeGone if QEMU is gone."""
@@ -183,12 +183,12 @@ class FormatTarget:
         try:
             act()
         except NbdError as error:
-            raise _trouble(operation, self._label, offset, length, error) from None
+            raise _server_error(operation, self._label, offset, length, error) from None
 
 
-def _trouble(operation: str, label_: str, offset: int, length: int, error: NbdError) -> VolumeError:
+def _server_error(operation: str, label_: str, offset: int, length: int, error: NbdError) -> VolumeError:
     """The VolumeError for a request that the server refused, or could not answer any more."""
-    found = trouble(operation, label_, offset, length, error.errno, why=error.text)
+    found = request_error(operation, label_, offset, length, error.errno, why=error.text)
     if not isinstance(error, NbdServerGone):
         return found
     return VolumeGone(found.errno, found.text, operation=operation, offset=offset, length=length)

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import SECTOR, DeviceVolume, FileVolume, FormatVolume, Volume, label, printable
+from blockjobs.model.volumespec import (
+    SECTOR,
+    DeviceVolume,
+    FileVolume,
+    FormatVolume,
+    Volume,
+    printable_text,
+    volume_label,
+)
 
 MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
 _QED: Final = b"QED\0"
@@ -62,8 +70,16 @@ class Qcow2:
         features = struct.unpack_from(">Q", header, 72)[0] if version >= 3 else 0
         backing = os.pread(fd, min(length, 1023), at) if 0 < at < 1 << 62 else b""
         return cls(
-            version, _name(backing), 1 << max(9, min(bits, 21)), size, entries, l1, refcounts, clusters, features
-        )  # fmt: skip
+            version,
+            _printable_name(backing),
+            1 << max(9, min(bits, 21)),
+            size,
+            entries,
+            l1,
+            refcounts,
+            clusters,
+            features,
+        )
 
     @property
     def has_data_file(self) -> bool:
@@ -119,16 +135,16 @@ class Vmdk:
         kind, parent = _KIND.search(text), _PARENT.search(text)
         return cls(
             capacity * SECTOR, grain * SECTOR, entries, directory * SECTOR, header[72] == 1,
-            _name(kind[1]) if kind else "", _name(parent[1]) if parent else "",
+            _printable_name(kind[1]) if kind else "", _printable_name(parent[1]) if parent else "",
         )  # fmt: skip
 
 
 _AT_THE_END: Final = (1 << 64) - 1  # the directory's offset in a vmdk written as a stream
 
 
-def _name(text: bytes) -> str:
+def _printable_name(text: bytes) -> str:
     """A name from an image, made printable for messages."""
-    return printable(text.split(b"\0", 1)[0].decode(errors="replace"))
+    return printable_text(text.split(b"\0", 1)[0].decode(errors="replace"))
 
 
 def expect_header(fd: int, volume: FormatVolume) -> None:
@@ -137,32 +153,32 @@ def expect_header(fd: int, volume: FormatVolume) -> None:
     Raises:
         JobFailed: the file is no image of the format, or needs a file not named in its volume.
     """
-    named, magic = label(volume), os.pread(fd, len(TEXT), 0)
+    named, magic = volume_label(volume), os.pread(fd, len(TEXT), 0)
     if volume.driver == "vmdk" and magic == TEXT:
-        raise _refusal(f"{named} is the description of a vmdk whose data lies in other files: {_ONE_FILE}")
+        raise _header_refusal(f"{named} is the description of a vmdk whose data lies in other files: {_ONE_FILE}")
     if magic[:4] != MAGIC[volume.driver]:
-        raise _refusal(f"{named}: Image is not in {volume.driver} format")
+        raise _header_refusal(f"{named}: Image is not in {volume.driver} format")
     if volume.driver == "qcow2":
         header = Qcow2.read(fd)
         if header.has_data_file:
-            raise _refusal(f"{named} keeps its data in another file: that is not followed")
+            raise _header_refusal(f"{named} keeps its data in another file: that is not followed")
         below = header.backing
     else:
         vmdk = Vmdk.read(fd)
         if vmdk.kind not in WHOLE_KINDS:
-            raise _refusal(f"{named} is a vmdk of the kind '{vmdk.kind}': {_ONE_FILE}")
+            raise _header_refusal(f"{named} is a vmdk of the kind '{vmdk.kind}': {_ONE_FILE}")
         if not vmdk.capacity:
-            raise _refusal(f"{named} is a vmdk without data of its own (capacity 0): {_ONE_FILE}")
+            raise _header_refusal(f"{named} is a vmdk without data of its own (capacity 0): {_ONE_FILE}")
         below = vmdk.parent
     if below and (not volume.alone if volume.backing is None else not _in_file(volume.backing)):
         wanted = "its volume or null" if volume.backing is None else "a file, a device, or an image in one"
-        raise _refusal(f"{named} lies on '{below}', which is not followed: 'backing' was expected, {wanted}")
+        raise _header_refusal(f"{named} lies on '{below}', which is not followed: 'backing' was expected, {wanted}")
 
 
 _ONE_FILE: Final = f"one that is a single file was expected ({' or '.join(WHOLE_KINDS)})"
 
 
-def _refusal(text: str) -> JobFailed:
+def _header_refusal(text: str) -> JobFailed:
     return JobFailed(errno.EINVAL, text)
 
 
@@ -191,7 +207,7 @@ def seems_formatted(fd: int) -> str:
     return f"a {form} image that lies on {elsewhere}: {_NO_BACKUP}" if elsewhere else f"a {form} image"
 
 
-def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
+def _header_extension(fd: int, header: Qcow2, wanted: int) -> bytes:
     """The content of an extension of the header; b"" if the header has none."""
     start = struct.unpack(">I", os.pread(fd, 4, 100).ljust(4, b"\0"))[0] if header.version >= 3 else 72
     text = os.pread(fd, min(header.cluster, _LONGEST), 0)
@@ -215,13 +231,13 @@ def named_files(fd: int) -> list[str]:
     magic = os.pread(fd, len(TEXT), 0)
     if magic[:4] == MAGIC["qcow2"]:
         header = Qcow2.read(fd)
-        return [name for name in (header.backing, _name(_extension(fd, header, _DATA_NAME))) if name]
+        return [name for name in (header.backing, _printable_name(_header_extension(fd, header, _DATA_NAME))) if name]
     if magic[:4] == _QED:
-        return [name] if (name := _name(_qed_layer(fd))) else []
+        return [name] if (name := _printable_name(_qed_layer(fd))) else []
     if magic[:4] == MAGIC["vmdk"]:
         return [name] if (name := Vmdk.read(fd).parent) else []
     text = os.pread(fd, _LONGEST, 0) if magic == TEXT else b""
-    return [_name(name) for name in (*_PARENT.findall(text), *_EXTENT.findall(text))]
+    return [_printable_name(name) for name in (*_PARENT.findall(text), *_EXTENT.findall(text))]
 
 
 _NO_BACKUP: Final = "WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"

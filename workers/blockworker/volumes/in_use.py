@@ -19,7 +19,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockworker.host.roots import Roots
 from blockworker.system import image_locks
 from blockworker.system.relatives import open_relatives
@@ -38,10 +38,10 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
     Raises:
         JobFailed: a file or device of the source is in use.
     """
-    image = volumespec.formatted(volume) is not None
-    for number, store in enumerate(volumespec.stores(volume)):
+    image = volumespec.format_image(volume) is not None
+    for number, store in enumerate(volumespec.files_and_devices(volume)):
         if number:
-            text = f"layer {store.filename} of source {volumespec.label(volume)}"
+            text = f"layer {store.filename} of source {volumespec.volume_label(volume)}"
             _expect_free(store, roots, text, "a layer that nobody writes to was expected")
         elif not cut and (image or not live):
             wanted = "a snapshot was expected" if image else "a snapshot was expected, or 'live: true'"
@@ -50,7 +50,7 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
 
 def is_written(volume: Volume, roots: Roots) -> bool:
     """Whether QEMU has a file of a volume open for writing. Raises JobFailed: a file cannot be opened."""
-    for store in volumespec.stores(volume):
+    for store in volumespec.files_and_devices(volume):
         fd = open_store(store, roots)
         try:
             if image_locks.is_written(fd):
@@ -66,7 +66,7 @@ def is_torn(spec: JobSpec, roots: Roots) -> bool:
     True for an image of a format opened by QEMU for writing, unless a ``quiesce`` command makes QEMU write the data.
     Writes to a raw image are in the file, or in the page cache, and thereby in a cut.
     """
-    if spec.options.get("quiesce") or volumespec.formatted(spec.source.volume) is None:
+    if spec.options.get("quiesce") or volumespec.format_image(spec.source.volume) is None:
         return False
     return is_written(spec.source.volume, roots)
 
@@ -74,7 +74,7 @@ def is_torn(spec: JobSpec, roots: Roots) -> bool:
 def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:
     fd = open_store(store, roots)
     try:
-        who = _user(fd, device=isinstance(store, DeviceVolume))
+        who = _describe_writer(fd, device=isinstance(store, DeviceVolume))
     finally:
         os.close(fd)
     if who:
@@ -86,7 +86,7 @@ def open_store(store: FileVolume | DeviceVolume, roots: Roots) -> int:
     return roots.open_device(store.filename) if isinstance(store, DeviceVolume) else roots.open_source(store.filename)
 
 
-def _user(fd: int, *, device: bool) -> str:
+def _describe_writer(fd: int, *, device: bool) -> str:
     if image_locks.is_written(fd):
         return _QEMU
     relatives = open_relatives(fd)
@@ -96,7 +96,7 @@ def _user(fd: int, *, device: bool) -> str:
     finally:
         for relative in relatives:
             os.close(relative)
-    if device and not _free(fd):
+    if device and not _is_device_free(fd):
         return "it is mounted, or somebody has it for himself"
     return ""
 
@@ -105,7 +105,7 @@ def _any_guest_writes(fds: Iterable[int]) -> bool:
     return any(image_locks.is_written(fd) and image_locks.is_kept(fd) for fd in fds)
 
 
-def _free(fd: int) -> bool:
+def _is_device_free(fd: int) -> bool:
     for left in reversed(range(_TRIES)):
         try:
             os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
@@ -157,17 +157,17 @@ class SourceWatch:
         """Lock the source. ``live``, ``cut``: as for ``expect_still``. Raises JobFailed: a file cannot be opened."""
         self._watched: list[_Watched] = []
         self._next = 0.0
-        image = volumespec.formatted(volume) is not None
+        image = volumespec.format_image(volume) is not None
         try:
-            for number, store in enumerate(volumespec.stores(volume)):
+            for number, store in enumerate(volumespec.files_and_devices(volume)):
                 if number == 0 and cut:
                     continue
                 called = f"layer {store.filename}" if number else store.filename
                 mixed = image or number > 0
                 fd = open_store(store, roots)
                 relatives = tuple(open_relatives(fd))
-                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd), relatives))
-                image_locks.share(fd)
+                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _device_numbers(fd), relatives))
+                image_locks.lock_as_reader(fd)
         except BaseException:
             self.close()
             raise
@@ -177,13 +177,13 @@ class SourceWatch:
 
         ``at_once`` False: also None if the previous check was less than ``WATCH_INTERVAL`` ago.
         """
-        if not at_once and boottime() < self._next:
+        if not at_once and seconds_since_boot() < self._next:
             return None
-        self._next = boottime() + WATCH_INTERVAL
+        self._next = seconds_since_boot() + WATCH_INTERVAL
         for each in self._watched:
             if each.still and each.is_written():
                 return Writer(f"{each.called}: {_QEMU}", each.mixed)
-            if each.still and each.numbers and each.numbers & _mounted():
+            if each.still and each.numbers and each.numbers & _mounted_for_writing():
                 return Writer(f"{each.called}: it is mounted", each.mixed)
         return None
 
@@ -191,11 +191,11 @@ class SourceWatch:
         """Release the locks. May be called again."""
         for each in self._watched:
             for fd in (each.fd, *each.relatives):
-                image_locks.close(fd)
+                image_locks.close_locked_image(fd)
         self._watched = []
 
 
-def _numbers(fd: int) -> frozenset[str]:
+def _device_numbers(fd: int) -> frozenset[str]:
     """``MAJOR:MINOR`` of a block device and of its partitions; empty for a file."""
     if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
         return frozenset()
@@ -208,7 +208,7 @@ def _numbers(fd: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _mounted() -> frozenset[str]:
+def _mounted_for_writing() -> frozenset[str]:
     """``MAJOR:MINOR`` of every file system mounted for writing, as far as this process sees."""
     found = set()
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:

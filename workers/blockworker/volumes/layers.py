@@ -21,20 +21,20 @@ from blockjobs.model.volumespec import (
     NullVolume,
     OtherVolume,
     Volume,
-    label,
     rule_keys,
+    volume_label,
 )  # fmt: skip
 from blockworker.host.roots import Roots
 from blockworker.records.devices import open_source as open_device
 from blockworker.volumes import qemuimg
 from blockworker.volumes.direct import drop_cache, takes_direct
-from blockworker.volumes.export import handed
+from blockworker.volumes.export import duplicate_for_export
 from blockworker.volumes.headers import expect_header
 
 Open = Callable[[FileVolume | DeviceVolume], int]  # a descriptor owned by the caller; raises JobFailed
 
 
-def by(roots: Roots) -> Open:
+def opener_beneath_roots(roots: Roots) -> Open:
     """An opener for the volumes that the host's configuration allows to be read."""
 
     def open_(volume: FileVolume | DeviceVolume) -> int:
@@ -72,7 +72,7 @@ class Layers:
                 expect_header(list(self.files)[-1], volume)
                 return {**node, "backing": backing and self._below(backing)}
             case OtherVolume():
-                raise JobFailed(errno.EINVAL, f"{label(volume)} cannot be a layer of an image")
+                raise JobFailed(errno.EINVAL, f"{volume_label(volume)} cannot be a layer of an image")
             case _:
                 assert_never(volume)
 
@@ -96,7 +96,7 @@ class Layers:
         return {"driver": "raw", "file": node} if isinstance(volume, FileVolume | DeviceVolume) else node
 
     def _keep(self, fd: int, name: str) -> int:
-        kept = handed(fd)
+        kept = duplicate_for_export(fd)
         os.close(fd)
         self.files[kept] = name
         return kept

@@ -81,11 +81,11 @@ class Connection:
             for kind, length in self._chunks():
                 if kind == _DATA and length > 8:
                     at, n = struct.unpack(">Q", self._receive(8))[0] - offset, length - 8
-                    self._into(_part(view, at, n, filled))
+                    self._into(_chunk_view(view, at, n, filled))
                 elif kind == _HOLE and length == 12:
                     at, n = struct.unpack(">QI", self._receive(12))
                     at -= offset
-                    _part(view, at, n, filled)[:] = bytes(n)
+                    _chunk_view(view, at, n, filled)[:] = bytes(n)
                 else:
                     raise NbdServerGone(f"an unexpected chunk {kind} of {length} bytes")
                 filled.add(at, at + n)
@@ -116,7 +116,7 @@ class Connection:
             found = self._status(start, min(length, LARGEST))
         known = min(sum(n for n, _ in runs) for runs in found.values())
         states = []
-        for n, flags, depth in _zipped(found[CONTEXTS[0]], found[CONTEXTS[1]], known):
+        for n, flags, depth in _merge_descriptions(found[CONTEXTS[0]], found[CONTEXTS[1]], known):
             states.append(NbdState(start, n, not flags & _ZERO_STATE, depth))
             start += n
         return states
@@ -134,7 +134,7 @@ class Connection:
         except NbdError:
             raise  # refused in good order
         except OSError as broken:
-            self.broken = _gone(broken)
+            self.broken = _server_gone_error(broken)
             raise self.broken from None
         except (struct.error, ValueError, LookupError) as nonsense:
             self.broken = NbdServerGone(f"the server sent something that is not NBD: {nonsense}")
@@ -269,20 +269,20 @@ class Connection:
             view = view[got:]
 
 
-def _gone(broken: OSError) -> NbdServerGone:
+def _server_gone_error(broken: OSError) -> NbdServerGone:
     if isinstance(broken, TimeoutError):
         return NbdServerGone("the server did not answer in time")
     return NbdServerGone(broken.strerror or str(broken))
 
 
-def _part(view: memoryview, start: int, length: int, filled: RangeSet) -> memoryview:
+def _chunk_view(view: memoryview, start: int, length: int, filled: RangeSet) -> memoryview:
     """The part of ``view`` for a chunk. Raises NbdServerGone: the chunk is outside the request, or was sent before."""
     if length <= 0 or start < 0 or start + length > len(view) or filled.meets(start, start + length):
         raise NbdServerGone("data that was not asked for")
     return view[start : start + length]
 
 
-def _zipped(
+def _merge_descriptions(
     allocation: list[tuple[int, int]], depths: list[tuple[int, int]], length: int
 ) -> Iterator[tuple[int, int, int]]:
     """Two descriptions of one range merged: ``(length, flags, depth)``, over exactly ``length`` bytes."""

@@ -17,7 +17,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.volumespec import DeviceVolume, Volume
 from blockworker.host.roots import Roots
 from blockworker.system import sysfs
-from blockworker.system.identity import backing_file, identify
+from blockworker.system.identity import backing_file, identify_device
 
 _SECTOR: Final = 512  # bytes; the unit of sysfs for every device
 _LAST: Final = 1 << 63  # behind the last byte of any medium
@@ -45,7 +45,7 @@ class Span:
         return shared and (self.exact or other.exact)
 
 
-def meet(one: Iterable[Span], other: Iterable[Span]) -> bool:
+def have_common_bytes(one: Iterable[Span], other: Iterable[Span]) -> bool:
     """Whether two volumes share bytes: equal volumes, a volume within the other, or overlapping ranges."""
     others = list(other)
     return any(span.meets(beside) for span in one for beside in others)
@@ -55,8 +55,8 @@ def spans_of(fd: int) -> tuple[Span, ...]:
     """The spans of an open file or block device and of everything below; the first is the file or device itself."""
     st = os.fstat(fd)
     if stat.S_ISBLK(st.st_mode):
-        return tuple(dict.fromkeys(_device(st.st_rdev, frozenset())))
-    return tuple(dict.fromkeys(_file(fd, st, frozenset())))
+        return tuple(dict.fromkeys(_spans_of_device(st.st_rdev, frozenset())))
+    return tuple(dict.fromkeys(_spans_of_file(fd, st, frozenset())))
 
 
 def spans_of_volume(roots: Roots, volume: Volume, *, published: bool = False) -> tuple[Span, ...]:
@@ -69,7 +69,7 @@ def spans_of_volume(roots: Roots, volume: Volume, *, published: bool = False) ->
     """
     found: list[Span] = []
     open_file = roots.open_published if published else roots.open_source
-    for place in volumespec.stores(volume):
+    for place in volumespec.files_and_devices(volume):
         device = isinstance(place, DeviceVolume)
         fd = roots.open_device(place.filename) if device else open_file(place.filename)
         try:
@@ -90,45 +90,47 @@ def lock_text(spans: Iterable[Span]) -> str:
 # --- the media ------------------------------------------------------------------------------------------
 
 
-def _device(rdev: int, above: frozenset[int]) -> Iterator[Span]:
+def _spans_of_device(rdev: int, above: frozenset[int]) -> Iterator[Span]:
     if rdev in above:  # no device lies on itself; a loop in /sys is never followed
         return
     above |= {rdev}
     yield Span(f"{rdev}:0", own=True)
-    name = identify(rdev, "")
+    name = identify_device(rdev, "")
     if name.startswith(_UNIQUE):
         yield Span(name, own=True)
-    place = sysfs.place_of(rdev)
+    place = sysfs.sysfs_directory(rdev)
     if disk := sysfs.disk_of(rdev):
         first = int(sysfs.read_line(f"{place}/start") or 0) * _SECTOR
         last = first + int(sysfs.read_line(f"{place}/size") or 0) * _SECTOR
-        yield from _within(_device(disk, above), first, last)
+        yield from _spans_within(_spans_of_device(disk, above), first, last)
     for member in sysfs.members_of(rdev):
-        yield from _somewhere(_device(member, above))
+        yield from _inexact_spans(_spans_of_device(member, above))
     if backing := backing_file(rdev):
         first = int(sysfs.read_line(f"{place}/loop/offset") or 0)
         length = int(sysfs.read_line(f"{place}/loop/sizelimit") or 0)
-        yield from _within(_path(backing, above), first, first + length if length else _LAST)
+        yield from _spans_within(_spans_of_backing(backing, above), first, first + length if length else _LAST)
 
 
-def _path(path: str, above: frozenset[int]) -> Iterator[Span]:
+def _spans_of_backing(path: str, above: frozenset[int]) -> Iterator[Span]:
     """The backing of a loop device: a file, or another device. A path of another mount namespace is not followed."""
     with suppress(OSError):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             st = os.fstat(fd)
-            yield from _device(st.st_rdev, above) if stat.S_ISBLK(st.st_mode) else _file(fd, st, above)
+            yield from (
+                _spans_of_device(st.st_rdev, above) if stat.S_ISBLK(st.st_mode) else _spans_of_file(fd, st, above)
+            )
         finally:
             os.close(fd)
 
 
-def _file(fd: int, st: os.stat_result, above: frozenset[int]) -> Iterator[Span]:
+def _spans_of_file(fd: int, st: os.stat_result, above: frozenset[int]) -> Iterator[Span]:
     yield Span(f"{st.st_dev}:{st.st_ino}", own=True)
     if rdev := _disk_of(fd, st):
-        yield from _somewhere(_device(rdev, above))
+        yield from _inexact_spans(_spans_of_device(rdev, above))
 
 
-def _within(spans: Iterable[Span], first: int, last: int) -> Iterator[Span]:
+def _spans_within(spans: Iterable[Span], first: int, last: int) -> Iterator[Span]:
     """The part of ``spans`` within a range; if a span's position is unknown, so is the position of the part."""
     for span in spans:
         if span.exact:
@@ -137,7 +139,7 @@ def _within(spans: Iterable[Span], first: int, last: int) -> Iterator[Span]:
             yield replace(span, own=False)
 
 
-def _somewhere(spans: Iterable[Span]) -> Iterator[Span]:
+def _inexact_spans(spans: Iterable[Span]) -> Iterator[Span]:
     for span in spans:
         yield replace(span, own=False, exact=False)
 

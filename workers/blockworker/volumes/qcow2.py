@@ -27,17 +27,17 @@ def cut_data(fd: int, header: Qcow2, length: int, seconds: float) -> str:
     last, deadline = length - length % header.cluster, time.monotonic() + seconds
     if last == length:
         return ""
-    for at, entry in _entries(fd, header, last, deadline):
+    for at, entry in _cluster_entries(fd, header, last, deadline):
         if not entry:
             ends = last + header.cluster
             return f"is cut: the table of its data from byte {at} on ends at {ends}, the file at {length}"
-        ends = last + min(_used(header, entry), header.size - at)
+        ends = last + min(_used_cluster_bytes(header, entry), header.size - at)
         if ends > length:
             return f"is cut: its data at byte {at} ends at {ends}, the file at {length}"
     return ""
 
 
-def _entries(fd: int, header: Qcow2, cluster: int, deadline: float) -> Iterator[tuple[int, bytes]]:
+def _cluster_entries(fd: int, header: Qcow2, cluster: int, deadline: float) -> Iterator[tuple[int, bytes]]:
     """Offsets in the image that use a cluster of the file, with their table entry; b"": the cluster is a table."""
     width = 16 if header.extended else 8
     found = [struct.pack(">Q", cluster | flag) for flag in (_IN_USE, 0)] if cluster else []
@@ -59,7 +59,7 @@ def _entries(fd: int, header: Qcow2, cluster: int, deadline: float) -> Iterator[
                 at = table.find(wanted, at + 1)
 
 
-def _used(header: Qcow2, entry: bytes) -> int:
+def _used_cluster_bytes(header: Qcow2, entry: bytes) -> int:
     """Bytes of a data cluster up to the last written byte."""
     if not header.extended:
         return header.cluster

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import SECTOR, printable
+from blockjobs.model.volumespec import SECTOR, printable_text
 from blockjobs.process.spawn import describe_end
 from blockworker.system.cage import Cage, kernel_cage
 from blockworker.system.cage.limits import PATIENCE, ToolPatience
@@ -94,7 +94,7 @@ class ImageTool:
         if not errors:
             return [self._complaint(words, ended)]
         more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-        return [f"{self._label}: {_TOOL} check: {printable(errors[0])}{more}"]
+        return [f"{self._label}: {_TOOL} check: {printable_text(errors[0])}{more}"]
 
     def _alone(self) -> str:
         driver = "host_device" if stat.S_ISBLK(os.fstat(self._fd).st_mode) else "file"
@@ -117,11 +117,11 @@ class ImageTool:
 
     def _complaint(self, words: Sequence[str], ended: ToolEnd) -> str:
         """The tool's error text, with the file's name for people."""
-        said = printable(verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
+        said = printable_text(tool_verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
         return f"{self._label}: {_TOOL} {words[0]}: {said or describe_end(ended.code or 0)}"
 
 
-def verdict(said: bytes, tool: str) -> str:
+def tool_verdict(said: bytes, tool: str) -> str:
     """Why a tool gave up: the last line that begins with its name (hints may follow), else the last line."""
     lines = said.decode(errors="replace").strip().splitlines()
     own = [line.removeprefix(f"{tool}: ") for line in lines if line.startswith(f"{tool}: ")]

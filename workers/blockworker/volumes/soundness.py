@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, FormatVolume, Volume, label
+from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, FormatVolume, Volume, volume_label
 from blockworker.system.cage import Cage
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.system.cage.tool import Idle
@@ -57,21 +57,21 @@ def examine_volume(
     damage: list[str] = []
     unknown: list[str] = []
     deadline = time.monotonic() + seconds
-    for number, image in enumerate(_images(volume)):
-        bottom = volumespec.bottom(image)
+    for number, image in enumerate(_format_images(volume)):
+        bottom = volumespec.bottom_volume(image)
         if not isinstance(bottom, volumespec.FileVolume | volumespec.DeviceVolume) or (top_only and number):
             continue
         fd = open_(bottom)
         try:
             if is_written(fd):
-                unknown.append(f"{label(image)} was not checked: QEMU writes to it")
+                unknown.append(f"{volume_label(image)} was not checked: QEMU writes to it")
                 continue
             left = max(0.0, deadline - time.monotonic())
             found = damage_of(
                 fd, image, cage, seconds=left, crashed=cut and not number, locks=False, idle=idle
             )  # fmt: skip
             if found and is_written(fd):
-                unknown.append(f"{label(image)} was not checked: QEMU began to write to it")
+                unknown.append(f"{volume_label(image)} was not checked: QEMU began to write to it")
             else:
                 damage += found
         except JobFailed as failed:
@@ -83,7 +83,7 @@ def examine_volume(
     return Soundness(tuple(damage), tuple(unknown))
 
 
-def _images(volume: Volume | None) -> Iterator[FormatVolume]:
+def _format_images(volume: Volume | None) -> Iterator[FormatVolume]:
     """The images of a format in a volume, the topmost first."""
     while volume is not None:
         if isinstance(volume, DebugVolume):
@@ -113,7 +113,7 @@ def damage_of(
     Raises:
         JobFailed: ETIMEDOUT, the check took longer than ``seconds``; another code: the image could not be read.
     """
-    name, length = label(image), _length(fd)
+    name, length = volume_label(image), _file_length(fd)
     if image.driver == "vmdk":
         return table_faults(fd, name, seconds)
     header = Qcow2.read(fd)
@@ -141,11 +141,11 @@ def finish_image(fd: int, image: FormatVolume, size: int, cage: Cage | None) -> 
     Raises:
         JobFailed: the image is damaged, or the proof took too long.
     """
-    tool = ImageTool(fd, image.driver, label(image), cage=cage)
+    tool = ImageTool(fd, image.driver, volume_label(image), cage=cage)
     tool.shrink(size)
     os.fsync(fd)
     if image.driver == "qcow2":
-        header = [f"{label(image)} {wrong}" for wrong in Qcow2.read(fd).faults(_length(fd))]
+        header = [f"{volume_label(image)} {wrong}" for wrong in Qcow2.read(fd).faults(_file_length(fd))]
         faults = header or tool.faults(PATIENCE.check, repair_leaks=True)
     else:
         faults = damage_of(fd, image, cage)
@@ -154,7 +154,7 @@ def finish_image(fd: int, image: FormatVolume, size: int, cage: Cage | None) -> 
     os.fsync(fd)
 
 
-def _length(fd: int) -> int:
+def _file_length(fd: int) -> int:
     st = os.fstat(fd)
     return st.st_size if stat.S_ISREG(st.st_mode) else os.lseek(fd, 0, os.SEEK_END)
 
@@ -165,7 +165,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
     A raw file is copied as raw bytes, or is a layer below an image.
     """
     found = []
-    for store, called in _raws(volume):
+    for store, called in _raw_volumes(volume):
         fd = open_(store)
         try:
             if seems := seems_formatted(fd):
@@ -177,7 +177,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _raws(
+def _raw_volumes(
     volume: Volume | None, what: str = "source {} is copied"
 ) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:  # fmt: skip
     """Files and devices read as raw bytes, of a volume and of the layers below, with names for messages."""
@@ -185,6 +185,6 @@ def _raws(
         case FileVolume() | DeviceVolume():
             yield volume, what.format(volume.filename)
         case DebugVolume(image=below):
-            yield from _raws(below, what)
+            yield from _raw_volumes(below, what)
         case FormatVolume(backing=below):
-            yield from _raws(below, "layer {} is read")
+            yield from _raw_volumes(below, "layer {} is read")

@@ -32,13 +32,13 @@ def table_faults(fd: int, label: str, seconds: float = PATIENCE.check) -> list[s
     """
     try:
         with reading_tables(label, seconds):
-            found = _faults(fd, os.lseek(fd, 0, os.SEEK_END), time.monotonic() + seconds)
+            found = _table_faults(fd, os.lseek(fd, 0, os.SEEK_END), time.monotonic() + seconds)
     except OSError as error:
         found = f"they cannot be read: {error.strerror}"
     return [f"{label}: the tables of the vmdk are damaged: {found}"] if found else []
 
 
-def _faults(fd: int, length: int, deadline: float) -> str:
+def _table_faults(fd: int, length: int, deadline: float) -> str:
     header = Vmdk.read(fd)
     if header.unclean:
         return "its last writer has not closed it (dirty)"
@@ -49,29 +49,31 @@ def _faults(fd: int, length: int, deadline: float) -> str:
     if tables > _MOST_TABLES or not header.directory or end > length:
         return f"the directory ends at {end}, the file at {length}"
     farthest = 0
-    for start, size in _runs(fd, header.directory, end, 4 * header.table_entries):
+    for start, size in _table_runs(fd, header.directory, end, 4 * header.table_entries):
         if time.monotonic() > deadline:
             raise TimeoutError
         if start + size > length:
             return f"a table ends at {start + size}, the file at {length}"
         for first, last in kernel.data_ranges(fd, start, start + size):
             for here in range(first // 4 * 4, last, _PIECE):
-                farthest = max(farthest, _largest(os.pread(fd, min(_PIECE, last - here), here)))
-    ends = farthest * SECTOR + (_packed(fd, farthest * SECTOR) if header.kind == "streamOptimized" else header.grain)
+                farthest = max(farthest, _largest_number(os.pread(fd, min(_PIECE, last - here), here)))
+    ends = farthest * SECTOR + (
+        _compressed_grain_bytes(fd, farthest * SECTOR) if header.kind == "streamOptimized" else header.grain
+    )
     return f"a grain ends at {ends}, the file at {length}" if farthest and ends > length else ""
 
 
-def _packed(fd: int, start: int) -> int:
+def _compressed_grain_bytes(fd: int, start: int) -> int:
     """Bytes of a compressed grain, with the 12 bytes for its position and size."""
     marker = os.pread(fd, 12, start).ljust(12, b"\0")
     return 12 + int.from_bytes(marker[8:], "little")
 
 
-def _runs(fd: int, directory: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+def _table_runs(fd: int, directory: int, end: int, size: int) -> Iterator[tuple[int, int]]:
     """Offset and length of the tables; adjacent tables, as QEMU writes them, are merged."""
     first = last = 0
     for start in range(directory, end, _PIECE):
-        for sector in _numbers(os.pread(fd, min(_PIECE, end - start), start)):
+        for sector in _numbers_of_table(os.pread(fd, min(_PIECE, end - start), start)):
             if not sector or sector * SECTOR == last:
                 last += size if sector else 0
                 continue
@@ -82,12 +84,12 @@ def _runs(fd: int, directory: int, end: int, size: int) -> Iterator[tuple[int, i
         yield first, last - first
 
 
-def _largest(table: bytes) -> int:
+def _largest_number(table: bytes) -> int:
     """The largest number of 32 bits in a table; 0 for a table of zeros, which is recognized fast."""
-    return max(_numbers(table), default=0) if table.count(0) < len(table) else 0
+    return max(_numbers_of_table(table), default=0) if table.count(0) < len(table) else 0
 
 
-def _numbers(table: bytes) -> array.array[int]:
+def _numbers_of_table(table: bytes) -> array.array[int]:
     """Numbers of 32 bits, little-endian."""
     numbers = array.array("I", table[: len(table) // 4 * 4])
     if sys.byteorder == "big":

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: no message comes later
 
 
-def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
+def settle_beneath_root(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
     """Settle beneath one write root every transaction ended without this host.
 
     Returns the transactions with nothing left beneath the root. Devices lie beneath no root, and are settled with the
@@ -45,7 +45,7 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
         try:
             highest.raise_to(incarnation, number)
             if path:
-                _settle(roots, path, txn, decision, number)
+                _settle_transaction(roots, path, txn, decision, number)
             if path in ("", *roots.config.target_roots[:1]):
                 _settle_devices(roots, txn, decision, number)
         except (JobFailed, OSError, LockBusy, StagingBusy) as error:
@@ -76,10 +76,10 @@ def settle_owed(roots: Roots, path: str) -> None:
         RootAway: the root is still away.
         JobFailed: a file of a transaction cannot be removed.
     """
-    for txn, number in owed.read(roots.config).get(path, {}).items():
+    for txn, number in owed.read_owed_aborts(roots.config).get(path, {}).items():
         os.close(roots.open_dir(path))
-        _settle(roots, path, TxnId(txn), Decision.ABORT, number)
-        owed.strike(roots.config, path, txn)
+        _settle_transaction(roots, path, TxnId(txn), Decision.ABORT, number)
+        owed.strike_owed_abort(roots.config, path, txn)
         log.info("transaction %s: write root %s is back; abort carried out", txn, path)
 
 
@@ -95,22 +95,22 @@ def sweep_root(roots: Roots, path: str) -> dict[str, str]:
     Journals are handled one by one; returns the failed journals with the errors.
     """
     aside = Quarantine()
-    aside.handle(f"sweep of write root {path}", partial(_sweep, roots, path, aside))
+    aside.handle(f"sweep of write root {path}", partial(_sweep_root, roots, path, aside))
     return aside.told()
 
 
-def _sweep(roots: Roots, path: str, aside: Quarantine) -> None:
+def _sweep_root(roots: Roots, path: str, aside: Quarantine) -> None:
     root = roots.root_of(path, write=True)
     close_settled(roots, root, aside.handle)
-    if next(journals.scan(roots, root, aside.handle), None) is None and not aside.told():
+    if next(journals.scan_open_journals(roots, root, aside.handle), None) is None and not aside.told():
         forget_notes(roots, root)
     journals.keep_room(roots, root, aside.handle)
     journals.sweep_tombstones(roots, root, TOMBSTONE, each=aside.handle)
 
 
-def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:
+def _settle_transaction(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:
     root = roots.root_of(path, write=True)
-    record = journals.read(roots, root, txn)
+    record = journals.read_journal(roots, root, txn)
     if record is None or record.clean:
         return
     for member in journals.read_members(roots, root, txn):
@@ -122,10 +122,10 @@ def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> 
 
 
 def _settle_devices(roots: Roots, txn: TxnId, decision: str, number: int) -> None:
-    for record in devices.every(roots):
+    for record in devices.device_records(roots):
         if record.transaction != txn:
             continue
         if decision == Decision.COMMIT:
-            inplace.commit(roots, record, number)
-        elif left := inplace.abort(roots, record.job, number):
+            inplace.commit_device(roots, record, number)
+        elif left := inplace.abort_device(roots, record.job, number):
             log.warning("transaction %s: %s", txn, left)

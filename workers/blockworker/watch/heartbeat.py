@@ -14,15 +14,15 @@ from typing import Any, Final
 import redis
 
 from blockjobs.model.liveness import WorkerName, WorkerProcess
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockjobs.process.quarantine import Quarantine
 from blockjobs.registry import codec
 from blockjobs.registry.heartbeats import Heartbeats, Holder, HostTaken
 from blockjobs.registry.hosts import bounded_aside
 from blockworker.host import machine
-from blockworker.host.config import HostConfig, facts
+from blockworker.host.config import HostConfig, machine_facts
 from blockworker.system.sharedtime import SharedTime
-from blockworker.system.threads import end_process, vital
+from blockworker.system.threads import end_process, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,11 @@ class Heartbeat:
         self._hosts, self._config, self._more, self._worker = hosts, config, more, worker
         machine.draw_token(config)
         self._machine, self._process = machine.machine_name(config), machine.this_process().text
-        self._facts: dict[str, Any] = dict(facts()) if worker is WorkerName.STEPS else {}
+        self._facts: dict[str, Any] = dict(machine_facts()) if worker is WorkerName.STEPS else {}
         self._aside = Quarantine()
         self._answered = SharedTime()  # the time of sending of the last answered beat
         self._stop = threading.Event()
-        self._thread = vital(self._follow, "heartbeat")
+        self._thread = vital_thread(self._follow, "heartbeat")
 
     def register(self) -> None:
         """Send the first beat.
@@ -94,7 +94,7 @@ class Heartbeat:
 
     def is_current(self) -> bool:
         """Whether a beat was answered so recently that no machine can have taken the name since."""
-        return boottime() - self._answered.read() <= CURRENT
+        return seconds_since_boot() - self._answered.read() <= CURRENT
 
     def renew(self) -> None:
         """Beat now, unless the last beat is recent. Ends this process if another machine has the name by now."""
@@ -103,9 +103,9 @@ class Heartbeat:
 
     def await_current(self, patience: float) -> bool:
         """Wait, in a child of the beating process, for a recent beat; False: no beat came in time."""
-        until = boottime() + patience
+        until = seconds_since_boot() + patience
         while not self.is_current():
-            if boottime() > until:
+            if seconds_since_boot() > until:
                 return False
             self._stop.wait(_AGAIN)
         return True
@@ -113,7 +113,7 @@ class Heartbeat:
     # --- beats ---------------------------------------------------------------------------------------------
 
     def _beat(self, *, word: str = "beat", seen: Mapping[WorkerName, str] | None = None) -> None:
-        config, at = self._config, boottime()
+        config, at = self._config, seconds_since_boot()
         who = {"machine": self._machine, "process": self._process}
         if self._worker is WorkerName.COPY:
             self._hosts.copy_beat(config.name, **who, word=word, seen=seen)
@@ -134,7 +134,7 @@ class Heartbeat:
 
     def _packable(self) -> dict[str, Any]:
         found = dict(self._more())
-        codec.pack(found)
+        codec.pack_value(found)
         return found
 
     def _beat_or_end(self) -> None:

@@ -16,9 +16,9 @@ from typing import Final
 
 import redis
 
-from blockjobs.process.clock import boottime
+from blockjobs.process.clock import seconds_since_boot
 from blockworker.system.sharedtime import SharedTime
-from blockworker.system.threads import end_process, vital
+from blockworker.system.threads import end_process, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class LastTaken:
 
     def note(self) -> None:
         """Note that a message was taken now."""
-        self._at.write(boottime())
+        self._at.write(seconds_since_boot())
 
     @property
     def at(self) -> float:
@@ -59,7 +59,7 @@ class Pulse:
 
     def start(self) -> None:
         """Check from now on; this process ends if no pulse is taken."""
-        vital(self._follow, "pulse").start()
+        vital_thread(self._follow, "pulse").start()
 
     def look(self) -> str:
         """Check once; return why this worker has to end, or ""."""
@@ -71,7 +71,7 @@ class Pulse:
             return ""
 
     def _look(self) -> str:
-        now = boottime()
+        now = seconds_since_boot()
         since = self._waited_since
         waits = self.free() and (self._sent_at is not None or self._waits())
         if not waits or (since is not None and self._taken.at >= since):

@@ -23,12 +23,12 @@ import redis
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
-from blockjobs.process.clock import Every, boottime, read_boot_id
+from blockjobs.process.clock import Every, read_boot_id, seconds_since_boot
 from blockjobs.process.quarantine import Quarantine
 from blockjobs.registry.attempts import Attempts, AttemptStanding, LocalClaim, Who
 from blockworker.host.roots import Roots
 from blockworker.system import processname, processstart
-from blockworker.system.threads import vital
+from blockworker.system.threads import vital_thread
 from blockworker.watch.abandoned import sweep_roots
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Watcher:
         self._running: list[Who] = []  # the processes that ran the attempts
         self.aside = Quarantine()
         self._stop = threading.Event()
-        self._thread = vital(self._follow, "watcher")
+        self._thread = vital_thread(self._follow, "watcher")
 
     @property
     def host(self) -> Host:
@@ -90,7 +90,7 @@ class Watcher:
 
     def look(self) -> None:
         """Look once at every attempt of this host, without waiting for a process that cannot die."""
-        claims = {_item(claim): claim for claim in self._attempts.live()}
+        claims = {_quarantine_item(claim): claim for claim in self._attempts.live()}
         for item in self.aside.told().keys() - claims.keys():
             if item.startswith(CLAIM):
                 self.aside.forget(item)
@@ -104,7 +104,7 @@ class Watcher:
         gone, _ = psutil.wait_procs(killed, timeout=DYING)
         for process in gone:
             standing = killed[process]
-            self.aside.handle(_item(standing), partial(self._release, standing, "fenced"))
+            self.aside.handle(_quarantine_item(standing), partial(self._release, standing, "fenced"))
         here = {standing.attempt for standing in self._known.values()}
         self._killed = {attempt: at for attempt, at in self._killed.items() if attempt in here}
         self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
@@ -134,7 +134,7 @@ class Watcher:
         """Whether an attempt has had its time to unwind since the cancel of its job was first seen."""
         if not standing.cancelled:
             return False
-        return boottime() - self._cancelled.setdefault(standing.attempt, boottime()) > OBEY
+        return seconds_since_boot() - self._cancelled.setdefault(standing.attempt, seconds_since_boot()) > OBEY
 
     def _process(self, who: Who) -> psutil.Process | None:
         """The process of an attempt; None if the process is gone, or no longer runs the attempt.
@@ -156,9 +156,9 @@ class Watcher:
     def _kill(self, standing: AttemptStanding, process: psutil.Process) -> None:
         """Kill the process of an attempt; a surviving process is reported, once."""
         if standing.attempt not in self._killed:
-            self._killed[standing.attempt] = boottime()
+            self._killed[standing.attempt] = seconds_since_boot()
             log.warning("job %s: killing process %d of its attempt", standing.job, process.pid)
-        elif boottime() - self._killed[standing.attempt] > DEATH and standing.attempt not in self._reported:
+        elif seconds_since_boot() - self._killed[standing.attempt] > DEATH and standing.attempt not in self._reported:
             self._reported.add(standing.attempt)
             log.error("job %s: process %d cannot be killed (a dead disk?)", standing.job, process.pid)
         try:
@@ -188,7 +188,7 @@ class Watcher:
                 log.warning("watcher: Redis is away: %s", error)
 
 
-def _item(claim: LocalClaim | AttemptStanding) -> str:
+def _quarantine_item(claim: LocalClaim | AttemptStanding) -> str:
     """The name of a claim in the quarantine."""
     return f"{CLAIM}{claim.job}"
 

@@ -5,8 +5,8 @@ parses their words; ``expansion`` makes jobs of sources and hosts, ``plan`` make
 """
 
 from blockjobs.cli.runfile.expansion import FleetFacts
-from blockjobs.cli.runfile.plan import RunFileRead, load, read
+from blockjobs.cli.runfile.plan import RunFileRead, load_run_file, read_run_file
 from blockjobs.cli.runfile.text import read_whom
-from blockjobs.cli.runfile.units import size
+from blockjobs.cli.runfile.units import parse_size
 
-__all__ = ["FleetFacts", "RunFileRead", "load", "read", "read_whom", "size"]
+__all__ = ["FleetFacts", "RunFileRead", "load_run_file", "parse_size", "read_run_file", "read_whom"]

@@ -69,26 +69,29 @@ class JobDraft:
         return f"{where} on {self.host}" if self.host else where
 
 
-def chosen(file: RunFile, only: frozenset[str]) -> list[tuple[int, Transaction]]:
+def chosen_transactions(file: RunFile, only: frozenset[str]) -> list[tuple[int, Transaction]]:
     """The chosen transactions (every transaction without ``only``), with their positions in the file."""
     return [(at, txn) for at, txn in enumerate(file.transactions) if not only or txn.name in only]
 
 
-def globs(file: RunFile, only: frozenset[str]) -> list[Glob]:
+def globs_to_resolve(file: RunFile, only: frozenset[str]) -> list[Glob]:
     """The globs that hosts have to answer."""
     return [
         Glob(host, source)
-        for _, txn in chosen(file, only) for host in hosts(file, txn) for source in txn.sources if GLOB.search(source)
-    ]  # fmt: skip
+        for _, txn in chosen_transactions(file, only)
+        for host in hosts_of_transaction(file, txn)
+        for source in txn.sources
+        if GLOB.search(source)
+    ]
 
 
-def hosts(file: RunFile, txn: Transaction) -> list[Host]:
+def hosts_of_transaction(file: RunFile, txn: Transaction) -> list[Host]:
     """The hosts of a transaction: a word is a group, or, without a group of that name, a host or a range."""
-    found = (host for word in txn.hosts for host in file.hosts.get(word) or units.hosts(word))
+    found = (host for word in txn.hosts for host in file.hosts.get(word) or units.expand_hosts(word))
     return [Host(host) for host in dict.fromkeys(found)]
 
 
-def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
+def transaction_policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
     if file.jobs:
         return {ALONE: Policy(grouped=file.completion_mode == "grouped")}
     return {
@@ -98,11 +101,11 @@ def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
             salvaged=txn.succeed_if == units.SALVAGED,
             keep={name: number for name, number in txn.keep.model_dump().items() if number},
         )
-        for _, txn in chosen(file, only)
+        for _, txn in chosen_transactions(file, only)
     }  # fmt: skip
 
 
-def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list[JobDraft], list[Skipped]]:
+def draft_jobs(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list[JobDraft], list[Skipped]]:
     """The drafts of the jobs, in the order of the file, and the sources that a transaction skips because of a glob.
 
     Raises:
@@ -110,7 +113,7 @@ def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list
     """
     drafts: list[JobDraft] = []
     skipped: list[Skipped] = []
-    known = policies(file, only)
+    known = transaction_policies(file, only)
     for at, job in enumerate(file.jobs):
         target = job.target or file.defaults.target
         drafts.append(JobDraft(
@@ -118,11 +121,11 @@ def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list
             inherited=not job.target,
         ))  # fmt: skip
     names = _Names(file)
-    for at, txn in chosen(file, only):
-        drafts += _long(file, at, txn, known[txn.name])
-        for host, source, place in _pairs(file, at, txn):
+    for at, txn in chosen_transactions(file, only):
+        drafts += _long_form_drafts(file, at, txn, known[txn.name])
+        for host, source, place in _hosts_and_sources(file, at, txn):
             glob = Glob(host, source)
-            paths = _paths(glob, fleet)
+            paths = _source_paths(glob, fleet)
             if isinstance(paths, str):
                 if txn.offline.what != "skip":
                     raise Fault(place, paths)
@@ -134,7 +137,9 @@ def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list
             for path in paths:
                 name = names.of(glob, place, path)
                 drafts.append(
-                    _short(file, at, Glob(host, _literal(glob, path)), place, name=name, policy=known[txn.name])
+                    _short_form_draft(
+                        file, at, Glob(host, _escaped_source(glob, path)), place, name=name, policy=known[txn.name]
+                    )
                 )
             skipped += [
                 Skipped(transaction=txn.name, host=host, jobs=(path,), why=why)
@@ -150,13 +155,13 @@ class _Names:
         self._taken = {job.id for txn in file.transactions for job in txn.jobs}
         self._written: dict[tuple[Host, Place], str] = {}
         self._others: dict[tuple[Host, Place], int] = {}  # how many of the host's shapes stand before a pattern
-        pairs = [pair for at, txn in enumerate(file.transactions) for pair in _pairs(file, at, txn)]
+        pairs = [pair for at, txn in enumerate(file.transactions) for pair in _hosts_and_sources(file, at, txn)]
         own = self._taken.copy()
         self._shapes: dict[Host, list[str]] = {}
         shapes = self._shapes
         for host, source, place in pairs:
             if not GLOB.search(source):
-                self._written[host, place] = name = ids.free(f"{host}-{word_of(source)}", self._taken)
+                self._written[host, place] = name = ids.free_name(f"{host}-{word_of(source)}", self._taken)
                 self._taken.add(name)
                 shapes.setdefault(host, []).append(name.removeprefix(f"{host}-"))
         for host in {host for host, _, _ in pairs}:
@@ -174,35 +179,35 @@ class _Names:
             return self._written[glob.host, place]
         others = islice(self._shapes[glob.host], self._others[glob.host, place])
         word = word_of_match(glob.pattern, path, others)
-        name = ids.free(f"{glob.host}-{word}", self._taken)
+        name = ids.free_name(f"{glob.host}-{word}", self._taken)
         self._taken.add(name)
         return name
 
 
-def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[JobDraft]:
+def _long_form_drafts(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[JobDraft]:
     for number, job in enumerate(txn.jobs):
         yield JobDraft(
-            job.id, txn.name, policy, job.source, job.target or _target(file, txn), (file.defaults, txn, job),
+            job.id, txn.name, policy, job.source, job.target or _written_target(file, txn), (file.defaults, txn, job),
             ("transactions", at, "jobs", number), inherited=not job.target, store=txn.store,
         )  # fmt: skip
 
 
-def _short(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> JobDraft:
+def _short_form_draft(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> JobDraft:
     txn = file.transactions[at]
     target: Place = ("transactions", at, "target") if txn.target else ("defaults", "target")
     return JobDraft(
-        name, txn.name, policy, f"{one.host}:{one.pattern}", _target(file, txn), (file.defaults, txn), place,
+        name, txn.name, policy, f"{one.host}:{one.pattern}", _written_target(file, txn), (file.defaults, txn), place,
         inherited=True, store=txn.store, short={"source": place, "id": place, "target": target}, host=one.host,
     )  # fmt: skip
 
 
-def _pairs(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str, Place]]:
-    for host in hosts(file, txn):
+def _hosts_and_sources(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str, Place]]:
+    for host in hosts_of_transaction(file, txn):
         for number, source in enumerate(txn.sources):
             yield host, source, ("transactions", at, "sources", number)
 
 
-def _paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
+def _source_paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
     """The paths of a source on a host, or an error text."""
     if not GLOB.search(glob.pattern):
         return (glob.pattern,)
@@ -217,19 +222,19 @@ def _paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
     return f"{glob.pattern} matches no file on host {glob.host}; at least one was expected{left}"
 
 
-def _literal(glob: Glob, path: str) -> str:
+def _escaped_source(glob: Glob, path: str) -> str:
     """A source in its written form: braces in a path found by a pattern are escaped, as no word is replaced."""
     return path if path == glob.pattern else path.replace("{", "{{").replace("}", "}}")
 
 
-def _target(file: RunFile, txn: Transaction) -> object:
+def _written_target(file: RunFile, txn: Transaction) -> object:
     return txn.target or file.defaults.target
 
 
 # --- how a draft is run -------------------------------------------------------------------------------
 
 
-def given(draft: JobDraft) -> runs.PlanOptions:
+def options_of_draft(draft: JobDraft) -> runs.PlanOptions:
     """The options that the file gives a job, in any layer."""
     said: runs.PlanOptions = {}
     for layer in draft.layers:
@@ -237,7 +242,7 @@ def given(draft: JobDraft) -> runs.PlanOptions:
     return said
 
 
-def form(draft: JobDraft) -> str:
+def format_of_draft(draft: JobDraft) -> str:
     said = (layer.format for layer in reversed(draft.layers) if "format" in layer.model_fields_set)
     return next(said, "raw")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PlainValidator, model_validator
 
 from blockjobs.cli.runfile import limits, units
-from blockjobs.cli.runfile.yaml_places import shown
+from blockjobs.cli.runfile.yaml_places import yaml_text
 from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnDamage, OnError, RoomCheck
@@ -21,61 +21,63 @@ GLOB: Final = re.compile(r"[*?\[]")
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: a dot ends a name within an id
 
 
-def _text(value: object, check: Callable[[str], str]) -> str:
+def _checked_text(value: object, check: Callable[[str], str]) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not accepted; a text was expected")
+        raise ValueError(f"{yaml_text(value)} is not accepted; a text was expected")
     try:
         return check(value)
     except BadInput as wrong:
         raise ValueError(str(wrong)) from None
 
 
-def _volume(value: object) -> object:
+def _checked_volume(value: object) -> object:
     if not isinstance(value, str | dict):
-        raise ValueError(f"{shown(value)} is not a volume; 'HOST:/PATH' or a mapping with 'driver' was expected")
+        raise ValueError(f"{yaml_text(value)} is not a volume; 'HOST:/PATH' or a mapping with 'driver' was expected")
     return value
 
 
-def _version(value: object) -> int:
+def _checked_version(value: object) -> int:
     if value != 1 or isinstance(value, bool):
-        raise ValueError(f"{shown(value)} is not supported; 1 was expected")
+        raise ValueError(f"{yaml_text(value)} is not supported; 1 was expected")
     return 1
 
 
-def _word(value: object) -> str:
+def _checked_word(value: object) -> str:
     if not isinstance(value, str) or not WORD.fullmatch(value) or len(value) > 60:
-        raise ValueError(f"{shown(value)} is not a name; a letter, then letters, digits, '-' and '_' was expected")
+        raise ValueError(f"{yaml_text(value)} is not a name; a letter, then letters, digits, '-' and '_' was expected")
     return value
 
 
-def _source(value: object) -> str:
+def _checked_source(value: object) -> str:
     """A path of the short form, maybe a glob: the same path on every host."""
     if not isinstance(value, str) or not value.startswith("/"):
-        raise ValueError(f"{shown(value)} is not a source; an absolute path, the same on each host, was expected")
+        raise ValueError(f"{yaml_text(value)} is not a source; an absolute path, the same on each host, was expected")
     if GLOB.search(value) and re.search(r"[{}]", value):
-        raise ValueError(f"{shown(value)} is a pattern, in which no word is replaced; one without braces was expected")
-    return _text(value, volumespec.checked_path)
+        raise ValueError(
+            f"{yaml_text(value)} is a pattern, in which no word is replaced; one without braces was expected"
+        )
+    return _checked_text(value, volumespec.checked_path)
 
 
-def _path(value: object) -> str:
-    return _text(value, volumespec.checked_path)
+def _checked_path(value: object) -> str:
+    return _checked_text(value, volumespec.checked_path)
 
 
-def _hosts(value: object) -> tuple[str, ...]:
+def _checked_hosts(value: object) -> tuple[str, ...]:
     """Names, ranges and groups, as written: only the whole file defines the groups."""
     given = value if isinstance(value, list) else [value]
     if not given:
-        raise ValueError(f"{shown(value)} is not accepted; at least 1 of them was expected")
+        raise ValueError(f"{yaml_text(value)} is not accepted; at least 1 of them was expected")
     for each in given:
-        units.hosts(each)
+        units.expand_hosts(each)
     return tuple(given)
 
 
-def _members(value: object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(host for each in _hosts(value) for host in units.hosts(each)))
+def _group_members(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(host for each in _checked_hosts(value) for host in units.expand_hosts(each)))
 
 
-def _plain(value: object) -> object:
+def _storable_options(value: object) -> object:
     """Driver options that the registry can store.
 
     Accepted are texts, numbers of 64 bits, true, false, null, and lists and mappings of these.
@@ -83,37 +85,38 @@ def _plain(value: object) -> object:
     match value:
         case dict():
             for key in value:
-                _text(key, str)
-            return {key: _plain(each) for key, each in value.items()}
+                _checked_text(key, str)
+            return {key: _storable_options(each) for key, each in value.items()}
         case list():
-            return [_plain(each) for each in value]
+            return [_storable_options(each) for each in value]
         case int() if not -(1 << 63) <= value < 1 << 64:
-            raise ValueError(f"{shown(value)} is not accepted; a number of at most 64 bits was expected")
+            raise ValueError(f"{yaml_text(value)} is not accepted; a number of at most 64 bits was expected")
         case str() | int() | float() | None:
             return value
-    raise ValueError(f"{shown(str(value))} is not accepted; a text, in quotation marks, was expected")
+    raise ValueError(f"{yaml_text(str(value))} is not accepted; a text, in quotation marks, was expected")
 
 
-def _options(value: object) -> object:
+def _driver_options(value: object) -> object:
     if not isinstance(value, dict):
-        raise ValueError(f"{shown(value)} is not accepted; a mapping was expected")
-    return _plain(value)
+        raise ValueError(f"{yaml_text(value)} is not accepted; a mapping was expected")
+    return _storable_options(value)
 
 
-def _names(value: dict[str, Any]) -> dict[str, Any]:
+def _checked_names(value: dict[str, Any]) -> dict[str, Any]:
     for name in value:
-        _word(name)
+        _checked_word(name)
     return value
 
 
-Text = Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))]
-Word = Annotated[str, PlainValidator(_word)]
-Size = Annotated[int, PlainValidator(units.size)]
-Duration = Annotated[int, PlainValidator(units.duration)]
-Volume = Annotated[object, PlainValidator(_volume)]
-Source = Annotated[str, PlainValidator(_source)]
+Text = Annotated[str, PlainValidator(lambda value: _checked_text(value, ids.run_name))]
+Word = Annotated[str, PlainValidator(_checked_word)]
+Size = Annotated[int, PlainValidator(units.parse_size)]
+Duration = Annotated[int, PlainValidator(units.parse_duration)]
+Volume = Annotated[object, PlainValidator(_checked_volume)]
+Source = Annotated[str, PlainValidator(_checked_source)]
 Urls = Annotated[
-    list[Annotated[str, PlainValidator(lambda url: _text(url, by_apprise.check))]], Field(max_length=MOST_URLS)
+    list[Annotated[str, PlainValidator(lambda url: _checked_text(url, by_apprise.check_url))]],
+    Field(max_length=MOST_URLS),
 ]
 ErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto"]
 SourceErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto", "skip"]
@@ -157,7 +160,7 @@ class JobOptions(Model):
     in_place: bool = False
     offset: Size = 0
     length: Size = 0
-    snapshot: Annotated[str, PlainValidator(lambda value: _text(value, cuts.snapshot))] = "auto"
+    snapshot: Annotated[str, PlainValidator(lambda value: _checked_text(value, cuts.checked_snapshot))] = "auto"
     live: bool = False
     stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
     granularity: Size = 0
@@ -165,7 +168,7 @@ class JobOptions(Model):
     copy_mode: Literal["background"] = "background"
     quiesce: Text = ""
     # For the drivers of plugins, and a few built-in options (``plan.OPTIONS``).
-    options: Annotated[dict[str, Any], PlainValidator(_options)] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], PlainValidator(_driver_options)] = Field(default_factory=dict)
 
     def given(self) -> runs.PlanOptions:
         """The options that the file gives, without the defaults."""
@@ -186,7 +189,7 @@ class JobOptions(Model):
 
 
 class RunFileJob(JobOptions):
-    id: Annotated[str, PlainValidator(lambda value: _text(value, ids.job_id))]
+    id: Annotated[str, PlainValidator(lambda value: _checked_text(value, ids.job_id))]
     source: Volume
     target: Volume = ""  # "": the target of the transaction, or of the defaults
 
@@ -209,20 +212,20 @@ class Transaction(JobOptions):
     name: Word
     completion_mode: Mode = "grouped"
     allow_in_place: bool = False  # of a group
-    hosts: Annotated[tuple[str, ...], PlainValidator(_hosts)] = ()
+    hosts: Annotated[tuple[str, ...], PlainValidator(_checked_hosts)] = ()
     sources: Annotated[list[Source], Field(min_length=1), FailFast()] = Field(default_factory=list)
     target: Volume = ""
     jobs: Annotated[list[RunFileJob], Field(min_length=1), FailFast()] = Field(default_factory=list)
     store: str = ""
     keep: Keep = Keep()
-    offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
+    offline: Annotated[Offline, PlainValidator(units.parse_offline)] = Offline()
     retry: Annotated[int, Field(ge=0, le=100)] = 0
     retry_wait: Duration = RETRY_WAIT
     succeed_if: Annotated[float | str | None, PlainValidator(units.share_or_salvaged)] = None
 
 
 class StoreSaid(Model):
-    path: Annotated[str, PlainValidator(_path)]
+    path: Annotated[str, PlainValidator(_checked_path)]
     jobs: Annotated[int, Field(ge=0, le=100_000)] = 0
     speed: Size = 0
 
@@ -251,11 +254,13 @@ class Whom(Model):
     overdue: Duration = 0
 
 
-Groups = Annotated[dict[str, Annotated[tuple[str, ...], PlainValidator(_members)]], AfterValidator(_names)]
+Groups = Annotated[
+    dict[str, Annotated[tuple[str, ...], PlainValidator(_group_members)]], AfterValidator(_checked_names)
+]
 
 
 class RunFile(Model):
-    version: Annotated[int, PlainValidator(_version)]
+    version: Annotated[int, PlainValidator(_checked_version)]
     name: Text
     deadline: Duration = 0
     on_overlap: Literal["refuse", "queue", "skip"] = "refuse"
@@ -264,7 +269,7 @@ class RunFile(Model):
     completion_mode: Mode = "grouped"
     allow_in_place: bool = False  # of a group
     hosts: Groups = Field(default_factory=dict)
-    stores: Annotated[dict[str, StoreSaid], AfterValidator(_names)] = Field(default_factory=dict)
+    stores: Annotated[dict[str, StoreSaid], AfterValidator(_checked_names)] = Field(default_factory=dict)
     defaults: Defaults = Defaults()
     jobs: Annotated[list[RunFileJob], Field(min_length=1), FailFast()] = Field(default_factory=list)
     transactions: Annotated[list[Transaction], Field(min_length=1), FailFast()] = Field(default_factory=list)

@@ -26,7 +26,7 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9_-]+$")
 
 def word_of(path: str) -> str:
     """A source's name without its ending, as a word for an id."""
-    return _plain(PurePosixPath(path).stem)
+    return _plain_name(PurePosixPath(path).stem)
 
 
 def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
@@ -37,7 +37,7 @@ def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
     """
     words = _open_parts(pattern, path)
     joined = _APART.join(words)
-    plain = _plain(joined)
+    plain = _plain_name(joined)
     clear = len(words) == 1 or not any(_APART in word or word.strip("-") != word for word in words)
     if clear and plain == joined and not any(fnmatchcase(plain, shape) for shape in others):
         return plain
@@ -58,5 +58,5 @@ def _open_parts(pattern: str, path: str) -> list[str]:
     return [part for said, part in above if GLOB.search(said)] + [name.removesuffix(ending[0]) if ending else name]
 
 
-def _plain(text: str) -> str:
+def _plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:WORD] or "volume"

@@ -14,16 +14,16 @@ from typing import Any, Final
 from blockjobs.cli.runfile import expansion
 from blockjobs.cli.runfile.expansion import FleetFacts, Glob, JobDraft
 from blockjobs.cli.runfile.fields import RunFile, Transaction
-from blockjobs.cli.runfile.text import Fault, Text, parse
+from blockjobs.cli.runfile.text import Fault, Text, parse_run_file
 from blockjobs.cli.runfile.units import SALVAGED
-from blockjobs.cli.runfile.yaml_places import shown
+from blockjobs.cli.runfile.yaml_places import yaml_text
 from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, verifications, volumespec
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, RunFields, Skipped, Store, transaction_id
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
-from blockjobs.settings import absolute
+from blockjobs.settings import absolute_path
 
 # built-in type -> accepted ``options``; the options of any other type are checked by its driver
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -49,9 +49,9 @@ class RunFileRead:
         """
         drafts: list[JobDraft] = []
         try:
-            drafts, skipped = expansion.expand(self.file, fleet or FleetFacts(), self.only)
-            terms = _terms(self.file, self.text.path, skipped, self.only)
-            return _plan(self.file, drafts, terms, now, fleet or FleetFacts())
+            drafts, skipped = expansion.draft_jobs(self.file, fleet or FleetFacts(), self.only)
+            terms = _run_fields(self.file, self.text.path, skipped, self.only)
+            return _plan_run(self.file, drafts, terms, now, fleet or FleetFacts())
         except NameUsed:
             raise
         except Fault as fault:
@@ -61,23 +61,23 @@ class RunFileRead:
 
     def globs(self) -> list[Glob]:
         """The globs that hosts have to answer before the plan."""
-        return expansion.globs(self.file, self.only)
+        return expansion.globs_to_resolve(self.file, self.only)
 
 
-def load(path: Path, *, now: datetime) -> RunPlan:
+def load_run_file(path: Path, *, now: datetime) -> RunPlan:
     """The run described in ``path``, started at ``now``; raises as ``read`` and ``plan`` do."""
-    return read(path).plan(now)
+    return read_run_file(path).plan(now)
 
 
-def read(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> RunFileRead:
+def read_run_file(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> RunFileRead:
     """The content of ``path``, with changes of the command line; ``only``: names of the wanted transactions.
 
     Raises:
         BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
     """
-    text, file = parse(path, changes)
+    text, file = parse_run_file(path, changes)
     try:
-        _consistent(file)
+        _check_consistency(file)
     except Fault as fault:
         raise text.bad(fault.place, fault.wrong) from None
     wanted = frozenset(only)
@@ -91,7 +91,7 @@ def read(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> R
 # --- checks of the whole file ------------------------------------------------------------------------
 
 
-def _consistent(file: RunFile) -> None:
+def _check_consistency(file: RunFile) -> None:
     """Raise Fault for valid fields that contradict one another."""
     if file.jobs and file.transactions:
         raise Fault(("jobs",), "not accepted beside transactions; a transaction with jobs of its own was expected")
@@ -101,7 +101,7 @@ def _consistent(file: RunFile) -> None:
         raise Fault(("completion-mode",), "not accepted beside transactions; each says its own")
     if file.hold_timeout and file.defaults.hold_timeout:
         raise Fault(("defaults", "hold-timeout"), "said twice; it is a field of the run or of the defaults")
-    wrongs = [unknown_options(kind, file.defaults.options) for kind in _types(file)]
+    wrongs = [unknown_options(kind, file.defaults.options) for kind in _job_types(file)]
     if wrongs and all(wrongs):
         raise Fault(("defaults", "options"), wrongs[0])
     seen: set[str] = set()
@@ -111,7 +111,7 @@ def _consistent(file: RunFile) -> None:
         seen.add(txn.name)
 
 
-def _types(file: RunFile) -> list[str]:
+def _job_types(file: RunFile) -> list[str]:
     """The types of the jobs of a file, without repetition."""
     long = [(job,) for job in file.jobs] + [(txn, job) for txn in file.transactions for job in txn.jobs]
     short = [(txn,) for txn in file.transactions if txn.sources]
@@ -123,7 +123,7 @@ def _types(file: RunFile) -> list[str]:
 
 def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterator[tuple[str, str]]:
     if txn.name in before:
-        yield "name", f"{shown(txn.name)} is the name of another transaction; a name of its own was expected"
+        yield "name", f"{yaml_text(txn.name)} is the name of another transaction; a name of its own was expected"
     if bool(txn.jobs) == bool(txn.sources):
         yield "sources" if txn.jobs else "name", "either jobs, or sources and hosts, were expected"
     if txn.sources and not txn.hosts:
@@ -134,7 +134,7 @@ def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterat
         yield "target", "missing; a path such as {store}/{host}/{run}/{name}, here or in defaults, was expected"
     if txn.store and txn.store not in file.stores:
         known = ", ".join(file.stores) or "none: the file has no stores"
-        yield "store", f"{shown(txn.store)} is no store; one of {known} was expected"
+        yield "store", f"{yaml_text(txn.store)} is no store; one of {known} was expected"
     if txn.completion_mode == "grouped":
         shares = () if txn.succeed_if == SALVAGED else ("succeed_if",)
         for name in [name for name in ("retry", "retry_wait", *shares) if name in txn.model_fields_set]:
@@ -145,10 +145,11 @@ def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterat
 # --- the run ------------------------------------------------------------------------------------------
 
 
-def _plan(file: RunFile, drafts: list[JobDraft], terms: RunFields, now: datetime, fleet: FleetFacts) -> RunPlan:
+def _plan_run(file: RunFile, drafts: list[JobDraft], terms: RunFields, now: datetime, fleet: FleetFacts) -> RunPlan:
     run = ids.run_id(file.name, now)
     specs = [
-        _spec(at, draft, run=run, now=now, stores=terms.stores, named=fleet.named) for at, draft in enumerate(drafts)
+        _job_spec(at, draft, run=run, now=now, stores=terms.stores, named=fleet.named)
+        for at, draft in enumerate(drafts)
     ]
     allowed = _in_place(file, drafts, specs)
     runs.check_together(specs, lambda at: drafts[at].called, allowed)
@@ -182,12 +183,12 @@ def _in_place(file: RunFile, drafts: Iterable[JobDraft], specs: Iterable[JobSpec
     return frozenset(spec.transaction for draft, spec in pairs if draft.transaction in allowed)
 
 
-def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozenset[str]) -> RunFields:
+def _run_fields(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozenset[str]) -> RunFields:
     """The run's record of the file beside its jobs.
 
     A transaction is partial if names of a pattern are left out and the file does not say how much may be missing.
     """
-    policies, without = expansion.policies(file, only), {left.transaction for left in skipped}
+    policies, without = expansion.transaction_policies(file, only), {left.transaction for left in skipped}
     return RunFields(
         policies={
             name: replace(policy, succeed_if=100.0)
@@ -196,12 +197,12 @@ def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozense
         },
         stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
         deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
-        on_overlap=file.on_overlap, file=str(absolute(path, "file")),
+        on_overlap=file.on_overlap, file=str(absolute_path(path, "file")),
         notify=file.notify.said(), skipped=tuple(skipped), overdue=file.overdue, part=bool(only),
     )  # fmt: skip
 
 
-def _spec(
+def _job_spec(
     at: int, draft: JobDraft, *, run: RunId, now: datetime, stores: Mapping[str, Store], named: Named | None
 ) -> JobSpec:
     try:
@@ -210,28 +211,33 @@ def _spec(
         ids.job_id(txn)  # the id becomes part of file names, too
     except BadInput as wrong:
         raise JobFault(at, "id", f"{wrong}; at most {ids.LONGEST} characters with the run's id") from None
-    options = expansion.given(draft)
-    source, target, base = runs.volumes(
-        draft.source, _target(at, draft, stores, named), templates.words(run, draft.name, now), position=at,
-        named=named, form=expansion.form(draft), compress=options.get("compress", False),
+    options = expansion.options_of_draft(draft)
+    source, target, base = runs.job_volumes(
+        draft.source,
+        _complete_target(at, draft, stores, named),
+        templates.template_words(run, draft.name, now),
+        position=at,
+        named=named,
+        form=expansion.format_of_draft(draft),
+        compress=options.get("compress", False),
         in_place=options.get("in_place", False),
-    )  # fmt: skip
-    options["options"] = _own(at, draft, options)
+    )
+    options["options"] = _own_driver_options(at, draft, options)
     return JobSpec(
         id=job_id, transaction=txn, run=run, source=source, target=target, target_base=base,
-        store=_store(at, draft, volumespec.path(target.volume), stores),
+        store=_store_of_target(at, draft, volumespec.volume_path(target.volume), stores),
         **options,
     )  # fmt: skip
 
 
-def _target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named | None) -> object:
+def _complete_target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named | None) -> object:
     """The written target with its store put in, and with the source's host if the target is shared by many jobs."""
     target = draft.target
     if not target:
         raise JobFault(at, "target", "missing; a value was expected")
     if draft.store:
-        target = templates.put(target, "store", stores[draft.store].path)
-    elif templates.uses(target, "store") or str(target).startswith("{store}"):
+        target = templates.replace_word(target, "store", stores[draft.store].path)
+    elif templates.has_word(target, "store") or str(target).startswith("{store}"):
         raise JobFault(at, "target", "'{store}' stands for the transaction's store, and it has none; one was expected")
     if not draft.inherited or volumespec.is_name(target):
         return target
@@ -241,7 +247,7 @@ def _target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named 
     return f"{host}:{target}" if str(target).startswith("/") else target
 
 
-def _store(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Store]) -> str:
+def _store_of_target(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Store]) -> str:
     """The store that contains a target: the target uses this store's budget, whether the file says so or not."""
     inside = [name for name, store in stores.items() if path and f"{path}/".startswith(f"{store.path}/")]
     if draft.store and draft.inherited and path and draft.store not in inside:
@@ -250,7 +256,7 @@ def _store(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Stor
     return draft.store if draft.store in inside else max(inside, key=lambda name: len(stores[name].path), default="")
 
 
-def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, Any]:
+def _own_driver_options(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, Any]:
     """The options of the job's own driver, checked for built-in drivers."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     said, own = expansion.of_mirror(draft)
@@ -265,7 +271,7 @@ def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, An
             if key in draft.layers[-1].model_fields_set:
                 raise JobFault(at, key, "not accepted by type 'mirror', which follows its source")
         try:
-            return mirrors.options(said, sync=sync)
+            return mirrors.mirror_options(said, sync=sync)
         except BadInput as wrong:
             field = next((key for key in mirrors.KEYS if f"'{key}'" in str(wrong)), "sync")
             raise JobFault(at, field, str(wrong)) from None
@@ -277,7 +283,7 @@ def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, An
     for key in own:
         raise JobFault(at, key, f"not accepted by type '{kind}'; type 'mirror' was expected")
     if kind == "backup" and sync != "full":
-        raise JobFault(at, "sync", f"{shown(sync)} is not accepted; 'full' was expected")
+        raise JobFault(at, "sync", f"{yaml_text(sync)} is not accepted; 'full' was expected")
     if kind == "backup":
         return {"quiesce": quiesce} if quiesce else {}
     given = options.get("options", {})
@@ -297,7 +303,7 @@ def unknown_options(kind: str, given: Mapping[str, Any]) -> str:
     for name, value in given.items():
         if name not in known:
             expected = f"one of {', '.join(known)}" if known else "a type of which you have a driver"
-            return f"option {shown(name)} is not accepted by type '{kind}'; {expected} was expected"
+            return f"option {yaml_text(name)} is not accepted by type '{kind}'; {expected} was expected"
         if kind in OPTIONS and not isinstance(value, bool):
-            return f"option {shown(name)}: {shown(value)} is not accepted; true or false was expected"
+            return f"option {yaml_text(name)}: {yaml_text(value)} is not accepted; true or false was expected"
     return ""

@@ -17,10 +17,10 @@ from ruamel.yaml.nodes import Node
 from blockjobs.cli.runfile import amounts, fields, limits, tree
 from blockjobs.cli.runfile.fields import RunFile
 from blockjobs.cli.runfile.yaml_places import Path as Place
-from blockjobs.cli.runfile.yaml_places import YamlLines, shown
+from blockjobs.cli.runfile.yaml_places import YamlLines, yaml_text
 from blockjobs.model.errors import BadInput
 from blockjobs.model.policies import RunFields
-from blockjobs.settings import absolute
+from blockjobs.settings import absolute_path
 
 LONGEST: Final = 120  # characters of a ``--set`` change in a message
 EXPECTED: Final = {  # pydantic's name of an error -> the expected value; {field} of its context
@@ -62,26 +62,26 @@ class Text:
         """``FILE:LINE: jobs[1].speed: what is wrong``; for a value of the command line ``--set KEY=VALUE: ...``."""
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         said = next((said for said, at in reversed(self.set) if place[: len(at)] == at), "")
-        where = _called(said) if said else f"{self.path}:{YamlLines(self.root).of(place)}"
+        where = _name_of_change(said) if said else f"{self.path}:{YamlLines(self.root).of(place)}"
         return BadInput(f"{where}: {field + ': ' if field else ''}{wrong}")
 
 
-def parse(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
+def parse_run_file(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
     """The content of a file, each field checked alone; ``changes``: ``KEY=VALUE``, KEY a path with dots.
 
     Raises:
         BadInput: the place of the error, and the expected value.
     """
-    root, content = _parse(path, _read(path))
+    root, content = _parse_yaml(path, _read_text(path))
     if content is None:
         raise BadInput(f"{path}: nothing is in it; a run file was expected")
     whole = Text(path, root, tuple(_all_set(content, changes)))
-    if too_many := amounts.excess(content):
+    if too_many := amounts.first_excess(content):
         raise whole.bad(*too_many)
     try:
         return whole, RunFile.model_validate(content)
     except ValidationError as invalid:
-        raise whole.bad(*_first(root, invalid)) from None
+        raise whole.bad(*_first_error(root, invalid)) from None
 
 
 def read_whom(path: Path) -> tuple[str, RunFields] | None:
@@ -90,10 +90,10 @@ def read_whom(path: Path) -> tuple[str, RunFields] | None:
     None if these parts cannot be read either.
     """
     try:
-        content = _parse(path, _read(path))[1]
+        content = _parse_yaml(path, _read_text(path))[1]
     except BadInput:
         return None
-    if not isinstance(content, dict) or amounts.excess(content):
+    if not isinstance(content, dict) or amounts.first_excess(content):
         return None
     parts = {name: content[name] for name in ("name", "notify", "overdue") if name in content}
     for left_out in ((), ("overdue",)):
@@ -101,11 +101,13 @@ def read_whom(path: Path) -> tuple[str, RunFields] | None:
             said = fields.Whom.model_validate({name: parts[name] for name in parts if name not in left_out})
         except ValidationError:
             continue
-        return said.name, RunFields(file=str(absolute(path, "file")), notify=said.notify.said(), overdue=said.overdue)
+        return said.name, RunFields(
+            file=str(absolute_path(path, "file")), notify=said.notify.said(), overdue=said.overdue
+        )
     return None
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(limits.FILE + 1)
@@ -118,11 +120,11 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path}: byte {wrong.start} is not UTF-8; a run file in UTF-8 was expected") from None
 
 
-def _parse(said: Path | str, text: str) -> tuple[Node | None, Any]:
+def _parse_yaml(said: Path | str, text: str) -> tuple[Node | None, Any]:
     """The nodes of a text and their values; ``said``: the name of the text in a message."""
     try:
-        root, scalar = tree.composed(text)
-        return root, tree.values(root, scalar)
+        root, scalar = tree.compose_nodes(text)
+        return root, tree.values_of_nodes(root, scalar)
     except tree.Malformed as wrong:
         where = wrong.where if isinstance(said, Path) else ""
         raise BadInput(f"{said}{where}: {wrong}") from None
@@ -131,44 +133,46 @@ def _parse(said: Path | str, text: str) -> tuple[Node | None, Any]:
 # --- --set --------------------------------------------------------------------------------------------
 
 
-def _called(said: str) -> str:
+def _name_of_change(said: str) -> str:
     """The name of a ``--set`` change in a message."""
     return f"--set {said}" if len(said) <= LONGEST else f"--set {said[: LONGEST - 3]}..."
 
 
 def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]]:
     """Put the values of the command line into the content; yield every change with the place in the content."""
-    nodes = tree.count(content)
+    nodes = tree.count_keys_and_values(content)
     for said in changes:
-        value = _parse(_called(said), said.partition("=")[2])[1]
-        nodes += tree.count(value)
+        value = _parse_yaml(_name_of_change(said), said.partition("=")[2])[1]
+        nodes += tree.count_keys_and_values(value)
         if nodes > limits.NODES:
             wrong = f"with it there are {nodes} keys and values; at most {limits.NODES} were expected"
-            raise BadInput(f"{_called(said)}: {wrong}")
-        yield said, _set(content, said, value)
+            raise BadInput(f"{_name_of_change(said)}: {wrong}")
+        yield said, _set_value(content, said, value)
 
 
-def _set(content: Any, said: str, value: object) -> Place:
+def _set_value(content: Any, said: str, value: object) -> Place:
     """Put a value of the command line into the content; return the value's place."""
     key, equals, _ = said.partition("=")
     steps = key.split(".")
     if len(steps) > limits.DEPTH:
-        raise BadInput(f"{_called(said)}: KEY has {len(steps)} parts; at most {limits.DEPTH} were expected")
+        raise BadInput(f"{_name_of_change(said)}: KEY has {len(steps)} parts; at most {limits.DEPTH} were expected")
     if not equals or not all(steps):
-        raise BadInput(f"{_called(said)}: KEY=VALUE was expected, KEY such as defaults.speed or transactions.web.retry")
+        raise BadInput(
+            f"{_name_of_change(said)}: KEY=VALUE was expected, KEY such as defaults.speed or transactions.web.retry"
+        )
     node, place = content, []
     for step in steps[:-1]:
-        at = _step(node, step, said)
+        at = _key_or_position(node, step, said)
         if isinstance(node, dict):
             node.setdefault(at, {})
         node = node[at]
         place.append(at)
-    last = _step(node, steps[-1], said)
+    last = _key_or_position(node, steps[-1], said)
     node[last] = value
     return (*place, last)
 
 
-def _step(node: Any, step: str, said: str) -> int | str:
+def _key_or_position(node: Any, step: str, said: str) -> int | str:
     """A key of a mapping; of a list a position, or the item's ``name`` or ``id``."""
     match node:
         case dict():
@@ -180,25 +184,27 @@ def _step(node: Any, step: str, said: str) -> int | str:
             if re.fullmatch(r"[0-9]{1,6}", step) and int(step) < len(node):
                 return int(step)
             known = ", ".join(str(name) for name in called if name) or f"0 to {len(node) - 1}"
-            raise BadInput(f"{_called(said)}: nothing is at '{step}'; one of {known} was expected")
-    raise BadInput(f"{_called(said)}: nothing can be below '{step}'; a mapping or a list was expected in the file")
+            raise BadInput(f"{_name_of_change(said)}: nothing is at '{step}'; one of {known} was expected")
+    raise BadInput(
+        f"{_name_of_change(said)}: nothing can be below '{step}'; a mapping or a list was expected in the file"
+    )
 
 
 # --- from pydantic's words to ours --------------------------------------------------------------------
 
 
-def _first(root: Node | None, invalid: ValidationError) -> tuple[Place, str]:
+def _first_error(root: Node | None, invalid: ValidationError) -> tuple[Place, str]:
     """The first error in the order of the file."""
     errors, lines = invalid.errors(include_url=False), YamlLines(root)
     first = min(errors, key=lambda error: lines.of(error["loc"]))
-    return first["loc"], _wording(first["type"], first["loc"], first["input"], first.get("ctx", {}))
+    return first["loc"], _error_text(first["type"], first["loc"], first["input"], first.get("ctx", {}))
 
 
-def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) -> str:
-    said = "this" if place[:1] == ("notify",) else shown(value)  # a URL may hold a secret
+def _error_text(kind: str, place: Place, value: object, context: dict[str, Any]) -> str:
+    said = "this" if place[:1] == ("notify",) else yaml_text(value)  # a URL may hold a secret
     match kind:
         case "extra_forbidden":
-            return f"unknown field; one of {', '.join(sorted(_fields(place[:-1])))} was expected"
+            return f"unknown field; one of {', '.join(sorted(_field_names(place[:-1])))} was expected"
         case "missing":
             return "missing; a value was expected"
         case "value_error":
@@ -208,7 +214,7 @@ def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) ->
     return f"{said} is not accepted ({kind.replace('_', ' ')})"
 
 
-def _fields(place: Place) -> set[str]:
+def _field_names(place: Place) -> set[str]:
     model: type[BaseModel] = RunFile
     steps = iter(place)
     for step in steps:

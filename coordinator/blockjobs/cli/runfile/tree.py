@@ -19,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from blockjobs.cli.runfile import limits
-from blockjobs.cli.runfile.yaml_places import shown
+from blockjobs.cli.runfile.yaml_places import yaml_text
 
 MERGE: Final = "tag:yaml.org,2002:merge"
 TEXT: Final = "tag:yaml.org,2002:str"
@@ -57,7 +57,7 @@ class _Counting(Composer):
         event = self.parser.peek_event()
         if isinstance(event, AliasEvent):
             return self._alias(event, super().compose_node(parent, index))
-        _check(event)
+        _check_event(event)
         before = self._nodes, self._characters
         leaf = isinstance(event, ScalarEvent)
         self._count(event, ExpandedSize(1, len(event.value) if leaf else 0, 0 if leaf else 1))
@@ -73,7 +73,7 @@ class _Counting(Composer):
     def _alias(self, event: Any, node: Any) -> Any:
         size = self._closed.get(id(node))
         if size is None:
-            _refuse(
+            _raise_malformed(
                 event, f"alias '*{event.anchor[:60]}' stands within what it names; a value without itself was expected"
             )
         self._count(event, size)
@@ -88,36 +88,36 @@ class _Counting(Composer):
             (self._characters, limits.TEXT, "characters"),
         ):
             if found > most:
-                _refuse(
+                _raise_malformed(
                     event, f"with all aliases expanded there are {found} {what} so far; at most {most} were expected"
                 )
         depth = len(self._heights) - 1 + size.height
         if depth > limits.DEPTH:
             text = f"{depth} lists and mappings are inside one another; at most {limits.DEPTH} were expected"
-            _refuse(event, f"nested too deeply: {text}")
+            _raise_malformed(event, f"nested too deeply: {text}")
 
 
-def _check(event: Any) -> None:
+def _check_event(event: Any) -> None:
     """Refuse tags, long scalars and half surrogate pairs, which no run file may contain."""
     if event.tag is not None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        _refuse(event, f"tag {shown(tag)} is not accepted; a value without a tag was expected")
+        _raise_malformed(event, f"tag {yaml_text(tag)} is not accepted; a value without a tag was expected")
     if not isinstance(event, ScalarEvent):
         return
     if len(event.value) > limits.SCALAR:
-        _refuse(event, f"a value of {len(event.value)} characters; at most {limits.SCALAR} were expected")
+        _raise_malformed(event, f"a value of {len(event.value)} characters; at most {limits.SCALAR} were expected")
     if _HALF.search(event.value):
-        _refuse(event, "half of a surrogate pair is not a character; a text was expected")
+        _raise_malformed(event, "half of a surrogate pair is not a character; a text was expected")
 
 
-def _refuse(at: Event | Node, wrong: str) -> NoReturn:
+def _raise_malformed(at: Event | Node, wrong: str) -> NoReturn:
     raise Malformed(wrong, at.start_mark.line + 1, at.start_mark.column + 1)
 
 
 # --- from a text to nodes -----------------------------------------------------------------------------
 
 
-def composed(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
+def compose_nodes(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
     """The nodes of a text (None: an empty text), with lines, and the function from a scalar node to its value.
 
     Raises:
@@ -144,7 +144,7 @@ def composed(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
 # --- from nodes to values -----------------------------------------------------------------------------
 
 
-def values(node: Node | None, scalar: Callable[[ScalarNode], object]) -> Any:
+def values_of_nodes(node: Node | None, scalar: Callable[[ScalarNode], object]) -> Any:
     """The values of nodes, each alias as a separate copy.
 
     Raises:
@@ -154,55 +154,59 @@ def values(node: Node | None, scalar: Callable[[ScalarNode], object]) -> Any:
         case None:
             return None
         case SequenceNode():
-            return [values(each, scalar) for each in node.value]
+            return [values_of_nodes(each, scalar) for each in node.value]
         case MappingNode():
-            return _mapping(node, scalar)
-    return _scalar(node, scalar)
+            return _value_of_mapping(node, scalar)
+    return _value_of_scalar(node, scalar)
 
 
-def _mapping(node: MappingNode, scalar: Callable[[ScalarNode], object]) -> dict[Any, Any]:
+def _value_of_mapping(node: MappingNode, scalar: Callable[[ScalarNode], object]) -> dict[Any, Any]:
     own: dict[Any, Any] = {}
     merged: dict[Any, Any] = {}
     merges = 0
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            _refuse(key, "a list or a mapping is not accepted as a key; a word was expected")
+            _raise_malformed(key, "a list or a mapping is not accepted as a key; a word was expected")
         if key.tag == MERGE:
             merges += 1
-            for each in _mergeable(value):
-                for taken, said in _mapping(each, scalar).items():
+            for each in _mappings_to_merge(value):
+                for taken, said in _value_of_mapping(each, scalar).items():
                     merged.setdefault(taken, said)  # the first mapping with a key wins
-        name = "<<" if key.tag == MERGE else _scalar(key, scalar)
+        name = "<<" if key.tag == MERGE else _value_of_scalar(key, scalar)
         if merges > 1 if key.tag == MERGE else name in own:
-            _refuse(key, f'found duplicate key "{key.value[:60]}"; YAML 1.2 was expected')
+            _raise_malformed(key, f'found duplicate key "{key.value[:60]}"; YAML 1.2 was expected')
         if key.tag != MERGE:
-            own[name] = values(value, scalar)
+            own[name] = values_of_nodes(value, scalar)
     return merged | own
 
 
-def _mergeable(value: Node) -> Iterator[MappingNode]:
+def _mappings_to_merge(value: Node) -> Iterator[MappingNode]:
     for each in value.value if isinstance(value, SequenceNode) else [value]:
         if not isinstance(each, MappingNode):
-            _refuse(value, "'<<' of what is no mapping is not accepted; a mapping, or a list of them, was expected")
+            _raise_malformed(
+                value, "'<<' of what is no mapping is not accepted; a mapping, or a list of them, was expected"
+            )
         yield each
 
 
-def _scalar(node: Any, scalar: Callable[[ScalarNode], object]) -> object:
+def _value_of_scalar(node: Any, scalar: Callable[[ScalarNode], object]) -> object:
     if node.tag == TEXT:
         return node.value
     if len(node.value) > limits.NUMBER:
-        _refuse(node, f"a number is too long: {len(node.value)} characters; at most {limits.NUMBER} were expected")
+        _raise_malformed(
+            node, f"a number is too long: {len(node.value)} characters; at most {limits.NUMBER} were expected"
+        )
     try:
         return scalar(node)
     except (ValueError, ArithmeticError) as wrong:
-        _refuse(node, f"{' '.join(str(wrong).split())}; YAML 1.2 was expected")
+        _raise_malformed(node, f"{' '.join(str(wrong).split())}; YAML 1.2 was expected")
 
 
-def count(value: object) -> int:
+def count_keys_and_values(value: object) -> int:
     """The keys and values of a tree."""
     match value:
         case dict():
-            return 1 + sum(1 + count(each) for each in value.values())
+            return 1 + sum(1 + count_keys_and_values(each) for each in value.values())
         case list():
-            return 1 + sum(map(count, value))
+            return 1 + sum(map(count_keys_and_values, value))
     return 1

@@ -43,7 +43,7 @@ class YamlLines:
         return None
 
 
-def shown(value: object) -> str:
+def yaml_text(value: object) -> str:
     """``value`` in YAML's form, on one line, shortened."""
     if isinstance(value, str):
         text = repr(value)

@@ -79,10 +79,10 @@ def has_filter() -> bool:
 
 def main(words: list[str]) -> None:
     parent, abi, filters, memory, listener, files, program, *arguments = words
-    _call(_libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    _exit_on_failure(_libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     if os.getppid() != int(parent):
         sys.exit("whoever started this is gone")
-    _call(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))  # and so no exec clears the signal above
+    _exit_on_failure(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))  # and so no exec clears the signal above
     _set_limit(resource.RLIMIT_AS, int(memory))
     _set_limit(resource.RLIMIT_CORE, 0)
     os.environ["MALLOC_ARENA_MAX"] = "2"  # an arena takes 64 MiB of address space; default: 8 a processor
@@ -104,9 +104,9 @@ def restrict_files(abi: int, files: list[int], program: str) -> None:
     every = (1 << RIGHTS.get(abi, 16)) - 1
     handled = [every, TCP[1] if abi >= TCP[0] else 0, SCOPES[1] if abi >= SCOPES[0] else 0]
     attr = struct.pack("=QQQ", *handled)  # an older kernel accepts an unknown end if the end is 0
-    ruleset = _call(_libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(len(attr)), 0))
+    ruleset = _exit_on_failure(_libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(len(attr)), 0))
     for fd in files:
-        _allow(ruleset, fd, _rights_of(fd) & every)
+        _allow_path(ruleset, fd, _rights_of(fd) & every)
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(program)))
     folders = [*LIBRARIES, *(os.path.join(prefix, name) for name in ("lib", "lib64"))]
     if _is_script(program):
@@ -116,9 +116,9 @@ def restrict_files(abi: int, files: list[int], program: str) -> None:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue  # some of the paths are missing on some hosts
-        _allow(ruleset, fd, rights & every)
+        _allow_path(ruleset, fd, rights & every)
         os.close(fd)
-    _call(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+    _exit_on_failure(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
 
 
@@ -134,9 +134,9 @@ def _is_script(program: str) -> bool:
         return file.read(2) == b"#!"
 
 
-def _allow(ruleset: int, fd: int, rights: int) -> None:
+def _allow_path(ruleset: int, fd: int, rights: int) -> None:
     rule = struct.pack("=Qi", rights, fd)
-    _call(_libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
+    _exit_on_failure(_libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
 
 
 def restrict_calls() -> None:
@@ -157,7 +157,7 @@ def restrict_calls() -> None:
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
     program = struct.pack("@HP", len(lines), ctypes.addressof(code))
-    _call(_libc.prctl(_SET_SECCOMP, 2, program, 0, 0))
+    _exit_on_failure(_libc.prctl(_SET_SECCOMP, 2, program, 0, 0))
 
 
 def _set_limit(which: int, value: int) -> None:
@@ -166,7 +166,7 @@ def _set_limit(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _call(result: int) -> int:
+def _exit_on_failure(result: int) -> int:
     if result < 0:
         sys.exit(f"the cage cannot be closed: {os.strerror(ctypes.get_errno())}")
     return int(result)

@@ -57,7 +57,7 @@ def run_tool(
             os.close(output)
             os.close(error)
         try:
-            said, in_time = _listen(outputs, problems, time.monotonic() + seconds, idle)
+            said, in_time = _read_until_closed(outputs, problems, time.monotonic() + seconds, idle)
             code = process.wait(patience.death) if in_time else None
         except subprocess.TimeoutExpired:
             code = None
@@ -69,7 +69,7 @@ def run_tool(
     return ToolEnd(code, bytes(said[outputs]), bytes(said[problems]))
 
 
-def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
+def _read_until_closed(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
     """The text that a process writes on two pipes until it closes both, and whether both closed before the deadline."""
     said = {outputs: bytearray(), problems: bytearray()}
     with selectors.DefaultSelector() as selector:
