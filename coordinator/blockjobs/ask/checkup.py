@@ -90,9 +90,10 @@ class Checkup:
         yield "redis", "how long a write takes", lambda: examine_fact("write", "redis", {"ms": health.write_takes()})
         yield "redis", "its clock", lambda: examine_fact("clock", "redis", {"ahead": health.clock_difference()})
         yield (
-            "registry", "its incarnation",
+            "registry",
+            "its incarnation",
             lambda: examine_fact("registry", "registry", {"incarnation": health.incarnation()}),
-        )  # fmt: skip
+        )
         for name in DOES:
             yield name, "whether it runs", partial(self._daemon, name)
             yield name, "what it has put aside", partial(self._aside, name)

@@ -56,7 +56,7 @@ class PruneRequest:
 
     def __call__(
         self, name: str, *, after: RunId | None = None, dry: bool = False, confirmed: bool = False
-    ) -> list[PruneOutcome]:  # fmt: skip
+    ) -> list[PruneOutcome]:
         """Prune a name; return every target, newest first, with the result.
 
         ``after``: prune only the series with a target of that run.  ``dry``: change nothing, and return the same

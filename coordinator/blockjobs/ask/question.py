@@ -17,9 +17,14 @@ SPARE: Final = 10.0  # seconds that a question stays in the registry beyond the 
 
 
 def put_question(
-    questions: Questions, doorbell: Doorbell, host: Host, what: Mapping[str, Any], *, patience: float,
+    questions: Questions,
+    doorbell: Doorbell,
+    host: Host,
+    what: Mapping[str, Any],
+    *,
+    patience: float,
     changes: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Ask, and return the question's name, the key of the answer.
 
     ``what``: ``ask``, one of probe, resize, prune, resolve, sweep, rescan and replace, and the arguments.

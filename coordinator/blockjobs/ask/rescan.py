@@ -103,9 +103,13 @@ class _Page(NamedTuple):
             root, after = answer["next"]
             following = (str(root), after)
         return cls(
-            answer.get("rows", [])[:MOST], odd, int(answer.get("more", 0)), int(answer.get("restored", 0)),
-            lost=bool(answer.get("lost")), following=following,
-        )  # fmt: skip
+            answer.get("rows", [])[:MOST],
+            odd,
+            int(answer.get("more", 0)),
+            int(answer.get("restored", 0)),
+            lost=bool(answer.get("lost")),
+            following=following,
+        )
 
 
 @dataclass(slots=True)
@@ -131,9 +135,15 @@ class Rescan:
     """
 
     def __init__(
-        self, registry: Registry, doorbell: Doorbell, *, dry: bool = False, moved_from: str = "",
-        patience: float = PATIENCE, progress: Callable[[HostScan], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+        self,
+        registry: Registry,
+        doorbell: Doorbell,
+        *,
+        dry: bool = False,
+        moved_from: str = "",
+        patience: float = PATIENCE,
+        progress: Callable[[HostScan], None] = lambda _: None,
+    ) -> None:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
         self._progress = progress
         self._dry, self._moved_from = dry, moved_from

@@ -34,24 +34,38 @@ def configure_celery(app: Celery, url: str) -> None:
         broker_url=address.shown,  # only for Celery's log: the transport connects through the option "address"
         # The transport already uses TLS by the address; without this setting kombu warns of a connection without TLS.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if address.scheme == "rediss" else None,
-        result_backend=None, task_ignore_result=True,
-        task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
-        accept_content=["msgpack"], result_accept_content=["msgpack"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="msgpack",
+        result_serializer="msgpack",
+        event_serializer="msgpack",
+        accept_content=["msgpack"],
+        result_accept_content=["msgpack"],
         broker_transport_options={
             "global_keyprefix": keys.CELERY_PREFIX,
-            **transport.OPTIONS, "address": address,
-            "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
-            "health_check_interval": 10, "client_name": "blockjobs-broker",
+            **transport.OPTIONS,
+            "address": address,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "client_name": "blockjobs-broker",
         },
-        broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
-        task_acks_late=False, worker_prefetch_multiplier=1, worker_disable_prefetch=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_max_tasks_per_child=50, worker_max_memory_per_child=1 << 20,  # KiB
+        worker_max_tasks_per_child=50,
+        worker_max_memory_per_child=1 << 20,  # KiB
         task_default_queue="blockjobs.unrouted",  # consumed by no worker: a missing queue becomes visible
-        worker_send_task_events=True, task_send_sent_event=False,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
         worker_enable_remote_control=False,  # every user of the broker could silence every host
-        worker_hijack_root_logger=False, worker_redirect_stdouts=False,
-    )  # fmt: skip
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
 
 
 def send_pulse(app: Celery, queue: str) -> None:

@@ -83,10 +83,18 @@ class Row:
         over = job.status is Status.CONCLUDED
         bad = "cancelled" if job.cancelled and job.ret == -125 else "failed"
         return cls(
-            JobPlace(job.host, job.id, job.transaction), job.run, job.status, job.claimed,
-            {reason for reason in job.holds if reason != "created"}, job.offset, job.len, job.error, job.unsettled,
-            job.undefined, ("done" if job.ret == 0 else bad) if over else "",
-        )  # fmt: skip
+            JobPlace(job.host, job.id, job.transaction),
+            job.run,
+            job.status,
+            job.claimed,
+            {reason for reason in job.holds if reason != "created"},
+            job.offset,
+            job.len,
+            job.error,
+            job.unsettled,
+            job.undefined,
+            ("done" if job.ret == 0 else bad) if over else "",
+        )
 
 
 @dataclass(slots=True)

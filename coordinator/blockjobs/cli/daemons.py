@@ -31,9 +31,14 @@ from blockjobs.cli.options import redis_option
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its key.")
 @click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Authority of the clients allowed.")
 def coordinator(
-    *, url: str | None, qmp: Path | None, qmp_tcp: str | None, tls_cert: Path | None, tls_key: Path | None,
+    *,
+    url: str | None,
+    qmp: Path | None,
+    qmp_tcp: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     tls_ca: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Run the coordinator: it rings hosts, judges who is alive, recovers what was forgotten, and tells of runs' ends.
 
     Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.  What runs left behind is
@@ -108,10 +113,12 @@ def serving_qmp(url: str, doorbell: Doorbell, path: Path | None, over: Tls | Non
 @click.command()
 @redis_option
 @click.option(
-    "--state", envvar="STATE_DIRECTORY", metavar="DIR",
+    "--state",
+    envvar="STATE_DIRECTORY",
+    metavar="DIR",
     help="Where it keeps the number of the last decision, to know a registry that came back older.  "
     "[default: STATE_DIRECTORY, which systemd sets]",
-)  # fmt: skip
+)
 def finalizer(url: str | None, state: str | None) -> None:
     """Run the finalizer: deferred completion, and the commit or abort of every transaction.
 

@@ -53,9 +53,13 @@ BROKEN_JOB: Final = "web2-root"
 
 @click.command()
 @click.option(
-    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-data"),
-    show_default=True, help="Where everything is kept; made anew.",
-)  # fmt: skip
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-data"),
+    show_default=True,
+    help="Where everything is kept; made anew.",
+)
 @click.option("--size", type=SizeType(), default="256MiB", show_default=True, help="Of each disk image.")
 def demo(directory: Path, size: int) -> int:
     """Show a backup run of three hosts that commits, one that fails, and that nothing of it is left.

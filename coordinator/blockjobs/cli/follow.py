@@ -98,10 +98,15 @@ def add_run_to_board(fleet: Fleet, board: Board, run_id: RunId) -> None:
 
 
 def follow_board(
-    fleet: Fleet, board: Board, stream: Stream, show: Show, *,
-    until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
+    fleet: Fleet,
+    board: Board,
+    stream: Stream,
+    show: Show,
+    *,
+    until: Callable[[], bool],
+    joins: Callable[[RunId], bool] = lambda _: False,
     each: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
+) -> None:
     """Keep ``board`` current and show it until ``until`` returns true.
 
     ``joins``: whether to follow a newly published run, too.  ``each``: called at every update. A run removed from the

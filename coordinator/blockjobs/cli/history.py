@@ -53,8 +53,14 @@ class HistoryEntry:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(min=0), default=SHOWN, show_default=True, metavar="N",
-              help="At most so many runs; 0: all.")  # fmt: skip
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=SHOWN,
+    show_default=True,
+    metavar="N",
+    help="At most so many runs; 0: all.",
+)
 @click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
 @redis_option
 def history(name: str | None, limit: int, json: bool, url: str | None) -> None:

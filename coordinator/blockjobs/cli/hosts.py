@@ -65,9 +65,11 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
 @hosts.command("set")
 @click.argument("host")
 @click.option(
-    "--speed", type=SizeType(), required=True,
+    "--speed",
+    type=SizeType(),
+    required=True,
     help="So many bytes a second of all its copies together, e.g. 100MiB; 0: no limit.",
-)  # fmt: skip
+)
 @redis_option
 def set_(host: str, speed: int, url: str | None) -> None:
     """Limit what the copies of a host move together; what runs feels it within a second.
@@ -141,7 +143,13 @@ def host_cells(host: HostView, now: float, *, drained: bool = False) -> list[str
     facts = host.facts
     memory = size_text(int(facts["memory"])) if "memory" in facts else ""
     return [
-        host.name, host.state + ", drained" * drained, str(host.slots), str(host.running), str(host.waiting),
-        speed_of(host.speed) if host.speed else "", str(facts.get("cpus", "")), memory,
+        host.name,
+        host.state + ", drained" * drained,
+        str(host.slots),
+        str(host.running),
+        str(host.waiting),
+        speed_of(host.speed) if host.speed else "",
+        str(facts.get("cpus", "")),
+        memory,
         since_text(host.since / 1000, now).removeprefix("since "),
-    ]  # fmt: skip
+    ]

@@ -109,8 +109,13 @@ def units(directory: Path | None, program: str | None, *, replace: bool) -> None
 
 @init.command()
 @file_argument
-@click.option("--passwords", required=True, metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
-              help="Where the password of each user lies, or is generated: USER.password.")  # fmt: skip
+@click.option(
+    "--passwords",
+    required=True,
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the password of each user lies, or is generated: USER.password.",
+)
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="A host that gets a user; may be given many times."
 )

@@ -118,9 +118,12 @@ def _run_columns(tally: Tally, width: int, *, wide: bool) -> Iterable[Renderable
 def _progress_bar(offset: int, length: int, style: str, width: int, *, full: bool) -> ProgressBar:
     total = max(1, length)
     return ProgressBar(
-        total=total, completed=total if full else offset, width=width, complete_style=style or "cyan",
+        total=total,
+        completed=total if full else offset,
+        width=width,
+        complete_style=style or "cyan",
         finished_style=style or "green",
-    )  # fmt: skip
+    )
 
 
 def _amount_columns(offset: int, length: int, rate: str, eta: float | None, *, wide: bool) -> Iterable[Text]:

@@ -51,9 +51,14 @@ def machine_name() -> str:
 
 
 def write_host(
-    directory: Path, host: LocalHost, slots: int, *, allow_overwrite: bool = False, allow_in_place: bool = False,
+    directory: Path,
+    host: LocalHost,
+    slots: int,
+    *,
+    allow_overwrite: bool = False,
+    allow_in_place: bool = False,
     devices: Sequence[str] = (),
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the host's ``host.toml``; keys not decided by ``up`` are kept from an existing file."""
     path = directory / "hosts" / f"{host.name}.toml"
     path.parent.mkdir(mode=0o700, exist_ok=True)

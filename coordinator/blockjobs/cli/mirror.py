@@ -25,8 +25,13 @@ from blockjobs.model.runs import plan_backup
 @click.argument("source")
 @click.argument("target")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
-@click.option("--sync", type=click.Choice(mirrors.SYNC), default="full", show_default=True,
-              help="none: only what is written from now on.")  # fmt: skip
+@click.option(
+    "--sync",
+    type=click.Choice(mirrors.SYNC),
+    default="full",
+    show_default=True,
+    help="none: only what is written from now on.",
+)
 @click.option("--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB")
 @click.option("--granularity", type=SizeType(), default=0, help="What a changed chunk is written in  [default: 64KiB]")
 @click.option("--buf-size", type=SizeType(), default=0, help="Bytes in flight at most  [default: 16MiB]")
@@ -44,11 +49,30 @@ from blockjobs.model.runs import plan_backup
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def mirror(  # noqa: PLR0917 - click passes by name
-    source: str, target: str, url: str | None, detach: bool, json: bool, patience: float, job_id: str | None,
-    sync: str, speed: int, granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str,
-    source_form: str, no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str,
-    room: str, no_auto_finalize: bool, auto_dismiss: bool,
-) -> int:  # fmt: skip
+    source: str,
+    target: str,
+    url: str | None,
+    detach: bool,
+    json: bool,
+    patience: float,
+    job_id: str | None,
+    sync: str,
+    speed: int,
+    granularity: int,
+    buf_size: int,
+    quiesce: str,
+    overwrite: bool,
+    in_place: bool,
+    form: str,
+    source_form: str,
+    no_digests: bool,
+    on_source_error: str,
+    on_target_error: str,
+    on_source_damage: str,
+    room: str,
+    no_auto_finalize: bool,
+    auto_dismiss: bool,
+) -> int:
     """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
 
     SOURCE and TARGET are as for `backup`.  The job is ready when the copy has come up with the source; `complete`
@@ -62,13 +86,32 @@ def mirror(  # noqa: PLR0917 - click passes by name
     given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
     with Fleet(url) as fleet:
         (read, written), host = complete_volumes(fleet, source, target)
-        return start_and_follow(fleet, lambda now: plan_backup(
-            read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
-            form=form, source_form=source_form, type="mirror", sync=sync, speed=speed,
-            overwrite=overwrite, in_place=in_place,
-            digests=not no_digests,
-            on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-            on_source_damage=OnDamage(on_source_damage), room=RoomCheck(room),
-            auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
-            options=mirrors.mirror_options(given, sync=sync),
-        ), detach=detach, json=json, patience=patience)  # fmt: skip
+        return start_and_follow(
+            fleet,
+            lambda now: plan_backup(
+                read,
+                written,
+                now=now,
+                job_id=job_id,
+                default_host=host,
+                named=fleet.volume,
+                form=form,
+                source_form=source_form,
+                type="mirror",
+                sync=sync,
+                speed=speed,
+                overwrite=overwrite,
+                in_place=in_place,
+                digests=not no_digests,
+                on_source_error=OnError(on_source_error),
+                on_target_error=OnError(on_target_error),
+                on_source_damage=OnDamage(on_source_damage),
+                room=RoomCheck(room),
+                auto_finalize=not no_auto_finalize,
+                auto_dismiss=auto_dismiss,
+                options=mirrors.mirror_options(given, sync=sync),
+            ),
+            detach=detach,
+            json=json,
+            patience=patience,
+        )

@@ -11,8 +11,14 @@ from blockjobs.client.fleet import Fleet
 @click.command()
 @click.argument("job", metavar="JOB")
 @click.option("--to", required=True, metavar="HOST", help="The host that takes it.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S",
-              help="How long its attempt may take to end.")  # fmt: skip
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="How long its attempt may take to end.",
+)
 @redis_option
 def move(job: str, to: str, timeout: float, url: str | None) -> None:
     """Hand a job to another host that sees the same volumes under the same paths.

@@ -30,8 +30,13 @@ def notify() -> None:
 
 @notify.command()
 @click.argument("url")
-@click.option("--outcome", type=click.Choice([*OUTCOMES, ATTENTION]), default="failure", show_default=True,
-              help="What the message says of its run, which never was.")  # fmt: skip
+@click.option(
+    "--outcome",
+    type=click.Choice([*OUTCOMES, ATTENTION]),
+    default="failure",
+    show_default=True,
+    help="What the message says of its run, which never was.",
+)
 def test(url: str, outcome: str) -> int:
     """Send a test message to URL, once, from this machine; needs no Redis.
 

@@ -56,12 +56,18 @@ NUMBERS: Final = frozenset(
 
 def report_page(found: Report, now: float) -> str:
     run = found.past.run
-    return "\n".join((
-        "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(run.id)}: {escape(found.past.word)}</title>", f"<style>{STYLE}</style>",
-        *_report_body(found, now), "</html>",
-    ))  # fmt: skip
+    return "\n".join(
+        (
+            "<!doctype html>",
+            '<html lang="en">',
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(run.id)}: {escape(found.past.word)}</title>",
+            f"<style>{STYLE}</style>",
+            *_report_body(found, now),
+            "</html>",
+        )
+    )
 
 
 def _report_body(found: Report, now: float) -> Iterator[str]:

@@ -95,9 +95,13 @@ def gather_report(fleet: Fleet, run_id: str) -> Report:
     decided = tuple(txn for txn in over if txn is not None)
     slowest = [job.id for job in sorted(views, key=lambda job: -job.elapsed)[:SLOWEST]]
     return Report(
-        past_of(fleet, run), tuple(views), _sorted_groups(named), decided, _sorted_groups(hosts),
+        past_of(fleet, run),
+        tuple(views),
+        _sorted_groups(named),
+        decided,
+        _sorted_groups(hosts),
         _events_of_jobs(fleet, slowest, run.published, run.ended),
-    )  # fmt: skip
+    )
 
 
 def is_unsuccessful(job: JobView) -> bool:

@@ -53,9 +53,15 @@ JOBS: Final = ("JOB", "HOST", "STATUS", "SIZE", "READ", "WRITTEN", "TOOK", "RATE
 
 def group_cells(group: Group) -> list[str]:
     return [
-        group.name, str(group.jobs), str(group.failed or ""), str(group.cancelled or ""), size_text(group.read),
-        size_text(group.written), duration_as_clock(group.seconds), f"{size_text(group.rate)}/s" if group.rate else "",
-    ]  # fmt: skip
+        group.name,
+        str(group.jobs),
+        str(group.failed or ""),
+        str(group.cancelled or ""),
+        size_text(group.read),
+        size_text(group.written),
+        duration_as_clock(group.seconds),
+        f"{size_text(group.rate)}/s" if group.rate else "",
+    ]
 
 
 def job_cells(job: JobView) -> list[str]:
@@ -116,8 +122,9 @@ def report_lines(found: Report, now: float) -> Iterator[str]:
     yield from _column_lines(run_facts(found, now))
     failed = [job for job in found.failures if not job.cancelled]
     yield from _titled_lines("failed", map(failure_line, failed))
-    yield from _titled_lines("cancelled with them" if failed else "cancelled",
-                     (failure_line(job) for job in found.failures if job.cancelled))  # fmt: skip
+    yield from _titled_lines(
+        "cancelled with them" if failed else "cancelled", (failure_line(job) for job in found.failures if job.cancelled)
+    )
     yield from _titled_lines(
         "salvaged: these parts of the sources could not be read, and are zeros", salvage_lines(found)
     )

@@ -42,10 +42,28 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def restore(  # noqa: PLR0917 - click passes by name
-    image: str, dest: str, url: str | None, detach: bool, json: bool, patience: float, in_place: bool, offset: int,
-    length: int, force: bool, overwrite: bool, job_id: str | None, speed: int, keep_digests: bool, no_digests: bool,
-    form: str, on_source_error: str, on_target_error: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
-) -> int:  # fmt: skip
+    image: str,
+    dest: str,
+    url: str | None,
+    detach: bool,
+    json: bool,
+    patience: float,
+    in_place: bool,
+    offset: int,
+    length: int,
+    force: bool,
+    overwrite: bool,
+    job_id: str | None,
+    speed: int,
+    keep_digests: bool,
+    no_digests: bool,
+    form: str,
+    on_source_error: str,
+    on_target_error: str,
+    room: str,
+    no_auto_finalize: bool,
+    auto_dismiss: bool,
+) -> int:
     """Restore a published image into a file, or onto a block device (--in-place).
 
     IMAGE is the job that made it (RUN.JOB), or HOST:/PATH of an image with its manifest beside it; DEST is HOST:/PATH
@@ -64,13 +82,30 @@ def restore(  # noqa: PLR0917 - click passes by name
         plans: list[RunPlan] = []
 
         def plan(now: datetime) -> RunPlan:
-            plans.append(plan_backup(
-                read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume, form=form, type=TYPE,
-                speed=speed, overwrite=overwrite, digests=not no_digests, in_place=in_place, offset=offset,
-                length=length, on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-                room=RoomCheck(room), auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
-                options={name: True for name, given in ((FORCE, force), (KEEP_DIGESTS, keep_digests)) if given},
-            ))  # fmt: skip
+            plans.append(
+                plan_backup(
+                    read,
+                    written,
+                    now=now,
+                    job_id=job_id,
+                    default_host=host,
+                    named=fleet.volume,
+                    form=form,
+                    type=TYPE,
+                    speed=speed,
+                    overwrite=overwrite,
+                    digests=not no_digests,
+                    in_place=in_place,
+                    offset=offset,
+                    length=length,
+                    on_source_error=OnError(on_source_error),
+                    on_target_error=OnError(on_target_error),
+                    room=RoomCheck(room),
+                    auto_finalize=not no_auto_finalize,
+                    auto_dismiss=auto_dismiss,
+                    options={name: True for name, given in ((FORCE, force), (KEEP_DIGESTS, keep_digests)) if given},
+                )
+            )
             return plans[-1]
 
         code = start_and_follow(fleet, plan, detach=detach, json=json, patience=patience)

@@ -93,9 +93,7 @@ def rerun_planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callab
     return plan_at
 
 
-def left_out(
-    fleet: Fleet, run: RunView
-) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:  # fmt: skip
+def left_out(fleet: Fleet, run: RunView) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:
     """The function that plans the jobs skipped by the run, from its file: jobs to start, and parts skipped again."""
     wanted = {(each.transaction, each.host) for each in run.fields.skipped}
     if not wanted:

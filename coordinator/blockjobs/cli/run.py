@@ -40,12 +40,23 @@ from blockjobs.model.runs import plan_backup
 @click.argument("file", type=click.Path(path_type=Path))
 @file_options
 @follower_options
-@click.option("--on-term", type=click.Choice(["detach", "cancel"]), default="detach", show_default=True,
-              help="What SIGTERM does to the run: it goes on, or it is cancelled.")  # fmt: skip
+@click.option(
+    "--on-term",
+    type=click.Choice(["detach", "cancel"]),
+    default="detach",
+    show_default=True,
+    help="What SIGTERM does to the run: it goes on, or it is cancelled.",
+)
 def run(  # noqa: PLR0917 - click passes by name
-    file: Path, url: str | None, detach: bool, json: bool, patience: float, only: tuple[str, ...],
-    changes: tuple[str, ...], on_term: str,
-) -> int:  # fmt: skip
+    file: Path,
+    url: str | None,
+    detach: bool,
+    json: bool,
+    patience: float,
+    only: tuple[str, ...],
+    changes: tuple[str, ...],
+    on_term: str,
+) -> int:
     """Start the run that FILE describes, and follow it to the end.
 
     Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis, nothing was started; 4:
@@ -68,9 +79,14 @@ def run(  # noqa: PLR0917 - click passes by name
                 facts = gather_fleet_facts(fleet, read, lambda text: click.echo(text, err=True))
 
             return start_and_follow(
-                fleet, lambda now: read.plan(now, facts), detach=detach, json=json, patience=patience, before=ask,
+                fleet,
+                lambda now: read.plan(now, facts),
+                detach=detach,
+                json=json,
+                patience=patience,
+                before=ask,
                 cancels=on_term == "cancel",
-            )  # fmt: skip
+            )
 
 
 @click.command()
@@ -112,11 +128,31 @@ def run(  # noqa: PLR0917 - click passes by name
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
-    source: str, target: str, url: str | None, detach: bool, json: bool, patience: float, job_id: str | None,
-    speed: int, overwrite: bool, in_place: bool, no_digests: bool, form: str, source_form: str, compress: bool,
-    snapshot: str, live: bool, quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str,
-    on_source_damage: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
-) -> int:  # fmt: skip
+    source: str,
+    target: str,
+    url: str | None,
+    detach: bool,
+    json: bool,
+    patience: float,
+    job_id: str | None,
+    speed: int,
+    overwrite: bool,
+    in_place: bool,
+    no_digests: bool,
+    form: str,
+    source_form: str,
+    compress: bool,
+    snapshot: str,
+    live: bool,
+    quiesce: str,
+    on_source_error: str,
+    on_target_error: str,
+    on_source_change: str,
+    on_source_damage: str,
+    room: str,
+    no_auto_finalize: bool,
+    auto_dismiss: bool,
+) -> int:
     """Back up one image: a run of one job.
 
     SOURCE and TARGET are HOST:/PATH or a name of `volumes list`; a path without a host is on the only host there is.
@@ -133,13 +169,34 @@ def backup(  # noqa: PLR0917 - click passes by name
         raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
     with Fleet(url) as fleet:
         (read, written), host = complete_volumes(fleet, source, target)
-        return start_and_follow(fleet, lambda now: plan_backup(
-            read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
-            form=form, source_form=source_form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
-            digests=not no_digests,
-            on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-            on_source_change=OnChange(on_source_change), on_source_damage=OnDamage(on_source_damage),
-            room=RoomCheck(room), auto_finalize=not no_auto_finalize,
-            auto_dismiss=auto_dismiss, snapshot=snapshot, live=live,
-            options={"quiesce": quiesce} if quiesce else {},
-        ), detach=detach, json=json, patience=patience)  # fmt: skip
+        return start_and_follow(
+            fleet,
+            lambda now: plan_backup(
+                read,
+                written,
+                now=now,
+                job_id=job_id,
+                default_host=host,
+                named=fleet.volume,
+                form=form,
+                source_form=source_form,
+                compress=compress,
+                speed=speed,
+                overwrite=overwrite,
+                in_place=in_place,
+                digests=not no_digests,
+                on_source_error=OnError(on_source_error),
+                on_target_error=OnError(on_target_error),
+                on_source_change=OnChange(on_source_change),
+                on_source_damage=OnDamage(on_source_damage),
+                room=RoomCheck(room),
+                auto_finalize=not no_auto_finalize,
+                auto_dismiss=auto_dismiss,
+                snapshot=snapshot,
+                live=live,
+                options={"quiesce": quiesce} if quiesce else {},
+            ),
+            detach=detach,
+            json=json,
+            patience=patience,
+        )

@@ -90,9 +90,16 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 
 def start_and_follow(
-    fleet: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
-    before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
-) -> int:  # fmt: skip
+    fleet: Fleet,
+    plan_at: Callable[[datetime], RunPlan],
+    *,
+    detach: bool,
+    json: bool,
+    patience: float,
+    before: Callable[[], None] | None = None,
+    cancels: bool = False,
+    ending: Ending | None = None,
+) -> int:
     """Submit a run and follow it; return the exit code.
 
     ``patience``: seconds that Redis may be away meanwhile.  ``before``: asks the fleet for the facts of ``plan_at``.
@@ -134,9 +141,17 @@ def raising_sight_lost(run: RunId) -> Iterator[None]:
 
 
 def attend_to_end(
-    fleet: Fleet, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
-    cancels: bool, ending: Ending | None,
-) -> int:  # fmt: skip
+    fleet: Fleet,
+    plan: RunPlan,
+    seq: str,
+    notes: Iterable[str],
+    sight: Patience,
+    *,
+    detach: bool,
+    json: bool,
+    cancels: bool,
+    ending: Ending | None,
+) -> int:
     """Report that a run was started, and follow it; return the exit code.  ``notes``: further lines to print."""
     sight.ask(lambda: warn_of_dead_daemons(fleet))
     sight.ask(lambda: warn_of_untellable(fleet, plan))
@@ -223,9 +238,15 @@ def submit_run(
 
 
 def follow_submitted_run(
-    fleet: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
-    until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
-) -> Board:  # fmt: skip
+    fleet: Fleet,
+    plan: RunPlan,
+    seq: str,
+    show: Show,
+    sight: Patience | None = None,
+    *,
+    until: Callable[[], bool] = lambda: False,
+    each: Callable[[Board], None] = lambda _: None,
+) -> Board:
     """Follow a run just submitted to the end, or ``until``; ``seq``: the last event before the submission."""
     board = Board()
     # The rows begin with the state at submission, and events update the rows.  The end of the run therefore has to come
@@ -234,9 +255,13 @@ def follow_submitted_run(
     run = replace(sight.ask(lambda: fleet.run(plan.run)), ended=0)
     board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
     follow_board(
-        fleet, board, Stream(fleet.registry, seq, sight), show, until=lambda: board.ended or until(),
+        fleet,
+        board,
+        Stream(fleet.registry, seq, sight),
+        show,
+        until=lambda: board.ended or until(),
         each=lambda: each(board),
-    )  # fmt: skip
+    )
     return board
 
 

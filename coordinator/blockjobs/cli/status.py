@@ -84,9 +84,13 @@ def watch_runs(fleet: Fleet, ids: Sequence[str], patience: float) -> int:
     with Detach() as leave, shown_progress() as show_:
         sight = Patience(patience, show_.say, ", ".join(board.runs) or "the fleet")
         follow_board(
-            fleet, board, Stream(fleet.registry, seq, sight), show_,
-            until=lambda: bool(leave.asked) or (bool(ids) and board.ended), joins=lambda _: not ids,
-        )  # fmt: skip
+            fleet,
+            board,
+            Stream(fleet.registry, seq, sight),
+            show_,
+            until=lambda: bool(leave.asked) or (bool(ids) and board.ended),
+            joins=lambda _: not ids,
+        )
     return Exit.GONE if ids and board.gone else Exit.ALL
 
 

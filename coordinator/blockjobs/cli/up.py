@@ -49,9 +49,16 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 @click.option("--allow-in-place", is_flag=True, help="Let jobs that ask for it write those devices.")
 @click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
 def up(
-    *, directory: Path | None, named: tuple[str, ...], root: Path | None, slots: int, allow_overwrite: bool,
-    devices: tuple[str, ...], allow_in_place: bool, flower: int | None,
-) -> None:  # fmt: skip
+    *,
+    directory: Path | None,
+    named: tuple[str, ...],
+    root: Path | None,
+    slots: int,
+    allow_overwrite: bool,
+    devices: tuple[str, ...],
+    allow_in_place: bool,
+    flower: int | None,
+) -> None:
     """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
 
     Without --host it is one host with this machine's name; its root is the current directory.

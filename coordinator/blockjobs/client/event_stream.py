@@ -33,9 +33,7 @@ class Patience:
     a follower can only wait.
     """
 
-    def __init__(
-        self, seconds: float = math.inf, say: Callable[[str], None] = log.warning, what: str = "it"
-    ) -> None:  # fmt: skip
+    def __init__(self, seconds: float = math.inf, say: Callable[[str], None] = log.warning, what: str = "it") -> None:
         self.say = say
         self._seconds, self._what = seconds, what
         self._since: float | None = None  # when the present absence began

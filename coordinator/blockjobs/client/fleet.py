@@ -272,9 +272,7 @@ class Fleet(Standstill, Budgets):
         while follow:
             yield from stream.take(BLOCK)
 
-    def wait(
-        self, ids: Iterable[str], timeout: float | None = None, *, patience: float = math.inf
-    ) -> dict[str, bool]:  # fmt: skip
+    def wait(self, ids: Iterable[str], timeout: float | None = None, *, patience: float = math.inf) -> dict[str, bool]:
         """Wait until runs and jobs are concluded; return by id whether the run (with every job) or the job succeeded.
 
         Raises:

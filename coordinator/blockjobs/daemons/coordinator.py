@@ -151,9 +151,12 @@ class Coordinator:
     def _ring(self, host: Host) -> None:
         """Ring a host for its waiting jobs."""
         for job in self.registry.hosts.ring(
-            host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
+            host,
+            self._slots[host],
+            lost_after_ms=DOORBELL_LOST,
+            limit=self.shares.at_first,
             hanging=self._hanging.get(host, ()),
-        ):  # fmt: skip
+        ):
             log.debug("job %s: ringing %s", job, host)
             self.doorbell.copy(host, job)
 
@@ -164,11 +167,18 @@ class Coordinator:
             return
         self._certain_at = seconds_since_boot() + UNCERTAIN
         if verdict == "jumped":
-            log.error("Redis' clock was put %+.1f s: deadlines and retries stay as far away as they were; nothing is "
-                      "forgotten for %.0f h", ms / 1000, UNCERTAIN / 3600)  # fmt: skip
+            log.error(
+                "Redis' clock was put %+.1f s: deadlines and retries stay as far away as they were; nothing is "
+                "forgotten for %.0f h",
+                ms / 1000,
+                UNCERTAIN / 3600,
+            )
         else:
-            log.warning("nobody has looked at Redis' clock for %.0f h: nothing is forgotten for %.0f h", ms / 3.6e6,
-                        UNCERTAIN / 3600)  # fmt: skip
+            log.warning(
+                "nobody has looked at Redis' clock for %.0f h: nothing is forgotten for %.0f h",
+                ms / 3.6e6,
+                UNCERTAIN / 3600,
+            )
 
     def _now(self) -> int:
         """Milliseconds by this machine's steady clock, on Redis' time scale; a jump since the last check is ignored."""

@@ -140,7 +140,7 @@ class Notifier:
 @contextmanager
 def run_notifier_beside(
     url: str, delays: Sequence[float], secret: Callable[[], str], limits: Thresholds
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """Send notices during the context, in a thread with a separate connection."""
     with (
         connect_client(url) as client,

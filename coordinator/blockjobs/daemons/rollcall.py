@@ -69,9 +69,12 @@ class RollCall:
     ) -> Word:
         key = (host, worker)
         return judge_worker(
-            says=card.word(worker), beaten=bool(card.counter(worker)), silent=key in silent,
-            moved=self.silence.moved(key), was_there=not before.state or not before.lacks(worker),
-        )  # fmt: skip
+            says=card.word(worker),
+            beaten=bool(card.counter(worker)),
+            silent=key in silent,
+            moved=self.silence.moved(key),
+            was_there=not before.state or not before.lacks(worker),
+        )
 
     def _note(self, host: Host, state: str, words: Words, before: Judged) -> bool:
         """Record a new judgement; return True if the state of the host changed."""

@@ -215,9 +215,13 @@ def _owing_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
                 step = str(txn.step).upper()
                 text = f"host {host} owes {step} of transaction {txn.id} for {_duration_text(seen, txn.since)}"
                 yield Need(
-                    cause=Cause.OWES, subject=f"{txn.id} {host}", host=host, since=txn.since, text=text,
+                    cause=Cause.OWES,
+                    subject=f"{txn.id} {host}",
+                    host=host,
+                    since=txn.since,
+                    text=text,
                     mark=f"{txn.step} {txn.since}",
-                )  # fmt: skip
+                )
 
 
 def _held_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
@@ -232,9 +236,13 @@ def _held_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
         reason, cause = next(iter(job.holds.items()))
         text = f"job {job.id} on host {job.host} is held by {reason} for {_duration_text(seen, job.held)}"
         yield Need(
-            cause=Cause.HELD, subject=job.id, host=job.host, since=job.held, text=text + f": {cause}" * bool(cause),
+            cause=Cause.HELD,
+            subject=job.id,
+            host=job.host,
+            since=job.held,
+            text=text + f": {cause}" * bool(cause),
             mark=str(job.held),
-        )  # fmt: skip
+        )
     for reason, jobs in many.items():
         since = min(job.held for job in jobs)
         are = f"{len(jobs)} jobs are" if len(jobs) > 1 else f"job {jobs[0].id} is"
@@ -249,9 +257,13 @@ def _idle_needs(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
             jobs = "1 job waits" if line.waiting == 1 else f"{line.waiting} jobs wait"
             text = f"{jobs} for a slot on host {line.host}, {line.free} of {line.slots} slots are free, and none began"
             yield Need(
-                cause=Cause.IDLE, subject=line.host, host=line.host, since=line.since, mark=str(line.since),
+                cause=Cause.IDLE,
+                subject=line.host,
+                host=line.host,
+                since=line.since,
+                mark=str(line.since),
                 text=f"{text} for {_duration_text(seen, line.since)}" + f": {line.why}" * bool(line.why),
-            )  # fmt: skip
+            )
 
 
 def fresh_needs(needs: Iterable[Need], told: Mapping[str, str]) -> list[Need]:

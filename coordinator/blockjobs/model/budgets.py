@@ -114,9 +114,12 @@ class Has:
 
 
 def timely_limits(
-    found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, CopyRate],
-    stores: Mapping[str, int], hosts: Mapping[Host, int],
-) -> dict[JobId, int]:  # fmt: skip
+    found: Mapping[JobId, int],
+    has: Mapping[JobId, Has],
+    copies: Mapping[JobId, CopyRate],
+    stores: Mapping[str, int],
+    hosts: Mapping[Host, int],
+) -> dict[JobId, int]:
     """Select the new limits that may be handed out now: lower limits at once, higher limits after the lower ones.
 
     A copy with a higher limit waits until every copy with a lower limit, in the same store or on the same host, has
@@ -131,9 +134,10 @@ def timely_limits(
     late = [job for job, had in has.items() if (found.get(job, had.limit) or ANY) < (had.felt or ANY)]
     awaited = {budget for job in late for budget in shared(job)}
     return {
-        job: limit for job, limit in found.items()
+        job: limit
+        for job, limit in found.items()
         if (limit or ANY) <= (has[job].limit or ANY) or not awaited & shared(job)
-    }  # fmt: skip
+    }
 
 
 # --- by store, by host --------------------------------------------------------------------------------

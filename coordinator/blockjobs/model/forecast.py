@@ -62,9 +62,14 @@ def target_file_system(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, 
 
 
 def job_outlooks(
-    jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: CopyRates,
-    busy: Mapping[JobId, Sequence[str]], *, last: Mapping[JobId, int] = _NOTHING,
-) -> list[Outlook]:  # fmt: skip
+    jobs: Sequence[JobSpec],
+    seen: Mapping[JobId, Mapping[str, Any]],
+    owing: Iterable[Owing],
+    rates: CopyRates,
+    busy: Mapping[JobId, Sequence[str]],
+    *,
+    last: Mapping[JobId, int] = _NOTHING,
+) -> list[Outlook]:
     """The forecast of every job.
 
     ``seen``: a host's forecast, or its ``text`` if the host refused.  ``last``: bytes taken up by the last committed
@@ -95,10 +100,20 @@ def job_outlooks(
             (warnings if job.room is RoomCheck.WARN else wrong).append(text)
         if free is not None and needs[job.id] is None:
             warnings.append(f"nobody can tell how much room {job.target.text} needs")
-        found.append(Outlook(
-            job.id, job.host, about.get("size", 0), about.get("bytes", 0), free, bool(about.get("exists")),
-            rates.seconds(job, about.get("bytes", 0)), needs.get(job.id), tuple(wrong), tuple(warnings),
-        ))  # fmt: skip
+        found.append(
+            Outlook(
+                job.id,
+                job.host,
+                about.get("size", 0),
+                about.get("bytes", 0),
+                free,
+                bool(about.get("exists")),
+                rates.seconds(job, about.get("bytes", 0)),
+                needs.get(job.id),
+                tuple(wrong),
+                tuple(warnings),
+            )
+        )
     return found
 
 

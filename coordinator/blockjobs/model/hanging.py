@@ -41,10 +41,14 @@ class HangingPath:
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> Self:
         return cls(
-            path=str(keys["path"]), point=str(keys.get("point", "")), beneath=tuple(keys.get("beneath", ())),
-            since=float(keys.get("since", 0.0)), about=str(keys.get("about", "")),
-            transaction=str(keys.get("transaction", "")), job=str(keys.get("job", "")),
-        )  # fmt: skip
+            path=str(keys["path"]),
+            point=str(keys.get("point", "")),
+            beneath=tuple(keys.get("beneath", ())),
+            since=float(keys.get("since", 0.0)),
+            about=str(keys.get("about", "")),
+            transaction=str(keys.get("transaction", "")),
+            job=str(keys.get("job", "")),
+        )
 
 
 def hanging_of(facts: Mapping[str, Any]) -> tuple[HangingPath, ...]:

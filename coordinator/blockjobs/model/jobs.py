@@ -118,19 +118,34 @@ class JobSpec:
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> JobSpec:
         return cls(
-            id=JobId(keys["id"]), transaction=TxnId(keys["transaction"]), run=RunId(keys["run"]),
-            type=keys["type"], sync=keys["sync"],
-            source=volumespec.parse_volume(keys["source"]), target=volumespec.parse_volume(keys["target"]),
-            target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
-            on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
+            id=JobId(keys["id"]),
+            transaction=TxnId(keys["transaction"]),
+            run=RunId(keys["run"]),
+            type=keys["type"],
+            sync=keys["sync"],
+            source=volumespec.parse_volume(keys["source"]),
+            target=volumespec.parse_volume(keys["target"]),
+            target_base=keys["target-base"],
+            speed=keys["speed"],
+            on_source_error=OnError(keys["on-source-error"]),
+            on_target_error=OnError(keys["on-target-error"]),
+            on_source_change=OnChange(keys["on-source-change"]),
             on_source_damage=OnDamage(keys.get("on-source-damage", "fail")),
             room=RoomCheck(keys.get("room", "check")),
-            auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
-            digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
-            in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),
-            snapshot=keys.get("snapshot", "auto"), live=keys.get("live", False), store=keys.get("store", ""),
+            auto_finalize=keys["auto-finalize"],
+            auto_dismiss=keys["auto-dismiss"],
+            overwrite=keys["overwrite"],
+            digests=keys["digests"],
+            compress=keys.get("compress", False),
+            stall_limit=keys["stall-limit"],
+            in_place=keys.get("in-place", False),
+            offset=keys.get("offset", 0),
+            length=keys.get("length", 0),
+            snapshot=keys.get("snapshot", "auto"),
+            live=keys.get("live", False),
+            store=keys.get("store", ""),
             options=dict(keys.get("options", {})),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,9 +167,13 @@ class PrunePlan:
 
 
 def plan_pruning(
-    targets: Iterable[PublishedTarget], keeps: Mapping[str, Mapping[str, int]], *,
-    after: str | None = None, layers: frozenset[tuple[str, str]] = frozenset(), now: float = math.inf,
-) -> PrunePlan:  # fmt: skip
+    targets: Iterable[PublishedTarget],
+    keeps: Mapping[str, Mapping[str, int]],
+    *,
+    after: str | None = None,
+    layers: frozenset[tuple[str, str]] = frozenset(),
+    now: float = math.inf,
+) -> PrunePlan:
     """Judge every target published by the runs of one name.
 
     ``keeps``: the rules, by name of the transaction.  ``after``: the run whose end triggers this plan; targets of this

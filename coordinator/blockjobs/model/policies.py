@@ -69,10 +69,14 @@ class Policy:
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> Policy:
         return cls(
-            grouped=keys["grouped"], offline=Offline.of(keys["offline"]), retry=keys["retry"],
-            retry_wait=keys.get("retry-wait", RETRY_WAIT), succeed_if=keys["succeed-if"], keep=dict(keys["keep"]),
+            grouped=keys["grouped"],
+            offline=Offline.of(keys["offline"]),
+            retry=keys["retry"],
+            retry_wait=keys.get("retry-wait", RETRY_WAIT),
+            succeed_if=keys["succeed-if"],
+            keep=dict(keys["keep"]),
             salvaged=keys.get("salvaged", False),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,15 +144,18 @@ class RunFields:
         return cls(
             policies={name: Policy.from_dict(each) for name, each in keys.get("policies", {}).items()},
             stores={name: Store(**each) for name, each in keys.get("stores", {}).items()},
-            deadline=keys.get("deadline", 0), hold_timeout=keys.get("hold-timeout", 0),
-            on_overlap=keys.get("on-overlap", ""), file=keys.get("file", ""),
-            overdue=keys.get("overdue", 0), part=keys.get("part", False),
+            deadline=keys.get("deadline", 0),
+            hold_timeout=keys.get("hold-timeout", 0),
+            on_overlap=keys.get("on-overlap", ""),
+            file=keys.get("file", ""),
+            overdue=keys.get("overdue", 0),
+            part=keys.get("part", False),
             notify={name: tuple(urls) for name, urls in keys.get("notify", {}).items()},
             skipped=tuple(
                 Skipped(transaction=name, host=host, jobs=tuple(jobs), why=why)
                 for name, host, jobs, why in keys.get("skipped", [])
             ),
-        )  # fmt: skip
+        )
 
 
 def span_text(seconds: int) -> str:

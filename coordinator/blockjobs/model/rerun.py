@@ -32,9 +32,16 @@ def time_in_run_id(run: str) -> datetime | None:
 
 
 def plan_rerun(
-    run: RunId, name: str, jobs: Iterable[JobSpec], fields: RunFields, now: datetime, *, grouped: bool,
-    more: Iterable[JobSpec] = (), skipped: tuple[Skipped, ...] = (),
-) -> RunPlan:  # fmt: skip
+    run: RunId,
+    name: str,
+    jobs: Iterable[JobSpec],
+    fields: RunFields,
+    now: datetime,
+    *,
+    grouped: bool,
+    more: Iterable[JobSpec] = (),
+    skipped: tuple[Skipped, ...] = (),
+) -> RunPlan:
     """Plan the run that starts these jobs of run ``run`` again, now.
 
     ``more``: jobs left out by run ``run`` and planned for the new run; ``skipped``: jobs left out by the new run.
@@ -53,14 +60,18 @@ def plan_rerun(
     names = {transaction_name(new, txn, fields.policies) for txn in transactions}
     kept = {each: policy for each, policy in fields.policies.items() if each in names}
     return RunPlan(
-        new, name, grouped, tuple(map(tuple, transactions.values())), replace(fields, policies=kept, skipped=skipped),
+        new,
+        name,
+        grouped,
+        tuple(map(tuple, transactions.values())),
+        replace(fields, policies=kept, skipped=skipped),
         retries=run,
-    )  # fmt: skip
+    )
 
 
 def _renew_job(
     spec: JobSpec, run: RunId, new: RunId, renew: Callable[[str], str], policies: Mapping[str, Policy]
-) -> JobSpec:  # fmt: skip
+) -> JobSpec:
     job = ids.job_id(_renew_id(spec.id, run, new))
     name = transaction_name(run, spec.transaction, policies)
     if name in policies and not policies[name].grouped:  # an individual transaction, or a retry of one

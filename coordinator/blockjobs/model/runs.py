@@ -78,9 +78,17 @@ Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
 
 
 def job_volumes(
-    source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
-    named: Named | None = None, form: str = "raw", compress: bool = False, in_place: bool = False,
-) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
+    source: object,
+    target: object,
+    meaning: dict[str, str],
+    *,
+    default_host: str | None = None,
+    position: int = 0,
+    named: Named | None = None,
+    form: str = "raw",
+    compress: bool = False,
+    in_place: bool = False,
+) -> tuple[HostedVolume, HostedVolume, str]:
     """The two volumes of a job with words expanded, and the base directory of the target.
 
     ``form``: the target's format.  ``in_place``: the target is a device, even if given only as a path.
@@ -112,9 +120,10 @@ def job_volumes(
         raise JobFault(position, "compress", f"a raw image holds no compressed data; {_FORMATS} was expected")
     if read.host != written.host:
         raise JobFault(
-            position, "target",
+            position,
+            "target",
             f"copying between hosts is not supported yet: source is on '{read.host}', target on '{written.host}'",
-        )  # fmt: skip
+        )
     written = _in_place(written, position) if in_place else _checked_file_target(written, position)
     path = volumespec.volume_path(written.volume)
     if path is not None and path == volumespec.volume_path(read.volume):
@@ -157,7 +166,7 @@ def _volume_by_name(name: str, named: Named | None, position: int, field: str) -
     except Refused:
         raise JobFault(
             position, field, f"no volume is named '{name}'; 'HOST:/PATH' or a name of `volumes list` was expected"
-        ) from None  # fmt: skip
+        ) from None
 
 
 def check_together(
@@ -184,10 +193,11 @@ def check_together(
         ids_seen[job.id] = at
         if job.in_place and sizes[job.transaction] > 1 and job.transaction not in allow_in_place:
             raise JobFault(
-                at, "in-place",
+                at,
+                "in-place",
                 f"an abort of the group would leave {job.target.text} undefined; 'allow-in-place: true' of the group, "
                 "or 'completion-mode: individual' was expected",
-            )  # fmt: skip
+            )
         if volumespec.volume_path(job.target.volume) is None:
             continue
         where = job.target.text

@@ -57,19 +57,30 @@ def plan_verification(
     )
     policies = {ALONE: Policy(grouped=False, succeed_if=100.0)} if skipped else {}
     return RunPlan(
-        run, TYPE, grouped=False, transactions=tuple((spec,) for spec in specs),
+        run,
+        TYPE,
+        grouped=False,
+        transactions=tuple((spec,) for spec in specs),
         fields=RunFields(policies=policies, skipped=skipped),
-    )  # fmt: skip
+    )
 
 
 def _verify_job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
     options: dict[str, Any] = {RUN: image.run, JOB: image.job} if image.job else {}
     job = ids.job_id(f"{run}.{name}")
     return JobSpec(
-        id=job, transaction=TxnId(job), run=run, type=TYPE, source=image.volume,
-        target=HostedVolume(Host(image.host), NullVolume()), speed=speed, digests=False, snapshot=cuts.NONE,
-        store=image.store, options=options,
-    )  # fmt: skip
+        id=job,
+        transaction=TxnId(job),
+        run=run,
+        type=TYPE,
+        source=image.volume,
+        target=HostedVolume(Host(image.host), NullVolume()),
+        speed=speed,
+        digests=False,
+        snapshot=cuts.NONE,
+        store=image.store,
+        options=options,
+    )
 
 
 def _image_names(images: Sequence[PublishedImage]) -> list[str]:

@@ -40,9 +40,13 @@ def send_notice(
     argv = [sys.executable, "-P", "-m", "blockjobs.notify.send"]
     give_up = time.monotonic() + limit
     with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
         env={name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")},
-    ) as child:  # fmt: skip
+    ) as child:
         try:
             asks: bytes | None = order
             while True:

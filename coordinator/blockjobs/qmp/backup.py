@@ -226,14 +226,23 @@ def spec_of_draft(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> Jo
     arguments = draft.arguments
     path = volumespec.volume_path(draft.target.volume.volume)
     return JobSpec(
-        id=draft.id, transaction=txn, run=run, sync=arguments["sync"], source=draft.source.volume,
-        target=draft.target.volume, target_base="" if path is None else os.path.dirname(path),
-        speed=arguments.get("speed", 0), on_source_error=OnError(arguments.get("on-source-error", "report")),
+        id=draft.id,
+        transaction=txn,
+        run=run,
+        sync=arguments["sync"],
+        source=draft.source.volume,
+        target=draft.target.volume,
+        target_base="" if path is None else os.path.dirname(path),
+        speed=arguments.get("speed", 0),
+        on_source_error=OnError(arguments.get("on-source-error", "report")),
         on_target_error=OnError(arguments.get("on-target-error", "report")),
-        auto_finalize=arguments.get("auto-finalize", True), auto_dismiss=arguments.get("auto-dismiss", True),
-        overwrite=True, compress=arguments.get("compress", False), live=True,  # as every node of a VM's is
+        auto_finalize=arguments.get("auto-finalize", True),
+        auto_dismiss=arguments.get("auto-dismiss", True),
+        overwrite=True,
+        compress=arguments.get("compress", False),
+        live=True,  # as every node of a VM's is
         **more,
-    )  # fmt: skip
+    )
 
 
 def _busy_text(fleet: Backend, drafts: Iterable[BackupDraft], busy: VolumeBusy) -> str:

@@ -31,19 +31,21 @@ def undismissed_jobs(fleet: Backend) -> list[JobView]:
     for one, other in pairwise(found):
         if one.run == other.run and one.run not in order:
             order[one.run] = {place.job: n for n, place in enumerate(views.places(RunId(one.run)))}
-    return sorted(
-        found, key=lambda job: (job.created, job.run, order.get(job.run, {}).get(job.id, 0)), reverse=True
-    )  # fmt: skip
+    return sorted(found, key=lambda job: (job.created, job.run, order.get(job.run, {}).get(job.id, 0)), reverse=True)
 
 
 def query_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     return [
         {
-            "id": job.id, "type": job.type, "status": str(job.status), "current-progress": job.offset,
-            "total-progress": job.len, **_error_member(job),
+            "id": job.id,
+            "type": job.type,
+            "status": str(job.status),
+            "current-progress": job.offset,
+            "total-progress": job.len,
+            **_error_member(job),
         }
         for job in undismissed_jobs(fleet)
-    ]  # fmt: skip
+    ]
 
 
 def query_block_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:

@@ -127,9 +127,7 @@ class Answers:
             for job in jobs:
                 pipe.hmget(keys.job(self.host, job), "status", "passed")
             found = pipe.execute()
-        return frozenset(
-            job for job, each in zip(jobs, found, strict=True) if each == [b"created", b""]
-        )  # fmt: skip
+        return frozenset(job for job, each in zip(jobs, found, strict=True) if each == [b"created", b""])
 
     def decision(self, txn: TxnId) -> tuple[str, int, str]:
         """The decision, its number and the registry's incarnation; ("", 0, ...) before a decision.
@@ -223,8 +221,12 @@ def _read_member(job: JobId, row: Sequence[bytes | None]) -> Member | Unreadable
     words = (status or b"").decode("utf-8", "replace"), (passed or b"").decode("utf-8", "replace"), bool(attempt)
     try:
         return Member(
-            JobSpec.from_dict(codec.unpack_value(spec or b"")), *words, opened_and_cut(opened, cut),
-            unpack_checkpoint(durable or b""), codec.unpack_value(result) if result else {}, bool(unsettled),
-        )  # fmt: skip
+            JobSpec.from_dict(codec.unpack_value(spec or b"")),
+            *words,
+            opened_and_cut(opened, cut),
+            unpack_checkpoint(durable or b""),
+            codec.unpack_value(result) if result else {},
+            bool(unsettled),
+        )
     except Exception as error:  # any content by a later version or a fault concerns only this member
         return UnreadableMember(job, *words, unreadable_record_text(job, error))

@@ -99,10 +99,15 @@ class Attempts:
 
     def _finish_keys(self, job_id: JobId, txn: TxnId) -> list[str]:
         return [
-            keys.job(self.host, job_id), keys.tally(self.host, txn), keys.host_events(self.host),
-            keys.attempts(self.host), keys.host_due(self.host), keys.host_due_wake(self.host),
-            keys.holds(self.host, job_id), keys.fences(self.host),
-        ]  # fmt: skip
+            keys.job(self.host, job_id),
+            keys.tally(self.host, txn),
+            keys.host_events(self.host),
+            keys.attempts(self.host),
+            keys.host_due(self.host),
+            keys.host_due_wake(self.host),
+            keys.holds(self.host, job_id),
+            keys.fences(self.host),
+        ]
 
     def held_back(self, job_id: JobId) -> str:
         """A hanging path on a file system of the job, if the job has to wait for the end of the hang; "" without one.
@@ -121,9 +126,14 @@ class Attempts:
         return under.path
 
     def checkpoint(
-        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None = None, quiet: bool = False,
+        self,
+        claim: Claim,
+        progress: Progress,
+        *,
+        durable: Checkpoint | None = None,
+        quiet: bool = False,
         hangs: tuple[str, float] | None = None,
-    ) -> Orders:  # fmt: skip
+    ) -> Orders:
         """Renew the lease, report progress and durable ranges; return the orders.
 
         ``quiet``: no data is being written, so a requested pause takes effect with this call.  ``hangs``: the path of a
@@ -148,9 +158,13 @@ class Attempts:
         match self._scripts.call("checkpoint", names, args):
             case [b"ok", cancelled, paused, speed, _, complete, park]:
                 return Orders(
-                    cancel=cancelled == b"force", soft=cancelled == b"soft", pause=paused == 1,
-                    complete=complete == b"1", park=park == 1, speed=int(speed),
-                )  # fmt: skip
+                    cancel=cancelled == b"force",
+                    soft=cancelled == b"soft",
+                    pause=paused == 1,
+                    complete=complete == b"1",
+                    park=park == 1,
+                    speed=int(speed),
+                )
             case [b"lost"] | [b"missing"]:
                 raise errors.LeaseLost(job_id)
             case reply:
@@ -158,7 +172,7 @@ class Attempts:
 
     def error(
         self, claim: Claim, number: int, *, operation: str, action: str, io_status: str, text: str, errno: int = EIO
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Record an I/O error, the ``number``-th of the attempt; repeating the last error is harmless.
 
         Raises LeaseLost.
@@ -191,9 +205,15 @@ class Attempts:
             raise errors.LeaseLost(claim.spec.id)
 
     def finish(
-        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None, result: Mapping[str, Any],
-        errno: int = 0, text: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        claim: Claim,
+        progress: Progress,
+        *,
+        durable: Checkpoint | None,
+        result: Mapping[str, Any],
+        errno: int = 0,
+        text: str = "",
+    ) -> None:
         """End the attempt and the job; a repeated call is harmless.  Raises LeaseLost."""
         job_id, txn = claim.spec.id, claim.spec.transaction
         names = self._finish_keys(job_id, txn)
@@ -283,9 +303,14 @@ class LocalClaim:
             raise self._row
         txn, token, attempt, cancelled, hangs = (value or b"" for value in self._row)
         return AttemptStanding(
-            self.job, TxnId(txn.decode()), int(token or 0), attempt.decode(), bool(cancelled), attempt in self._ordered,
+            self.job,
+            TxnId(txn.decode()),
+            int(token or 0),
+            attempt.decode(),
+            bool(cancelled),
+            attempt in self._ordered,
             _hanging_since(hangs),
-        )  # fmt: skip
+        )
 
 
 def _hanging_since(hangs: bytes) -> tuple[int, str] | None:
@@ -302,9 +327,16 @@ def _claim_of(attempt: str, answer: Sequence[bytes]) -> Claim:
     """A claim from the answer of the script.  A malformed record raises any kind of exception."""
     token, spec, opened, durable, speed, number, offset, counts, cut = answer
     return Claim(
-        int(token), attempt, JobSpec.from_dict(codec.unpack_value(spec)), opened_and_cut(opened, cut),
-        unpack_checkpoint(durable), int(speed), int(number), int(offset), codec.unpack_value(counts) if counts else {},
-    )  # fmt: skip
+        int(token),
+        attempt,
+        JobSpec.from_dict(codec.unpack_value(spec)),
+        opened_and_cut(opened, cut),
+        unpack_checkpoint(durable),
+        int(speed),
+        int(number),
+        int(offset),
+        codec.unpack_value(counts) if counts else {},
+    )
 
 
 def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:

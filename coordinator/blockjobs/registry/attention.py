@@ -138,15 +138,21 @@ class Attention:
         txns = () if queued else self._transactions(dict.fromkeys(at.transaction for at, _ in records))
         held = any(job.holds for job in jobs)
         return RunSeen(
-            id=run, now=now, jobs=jobs, transactions=txns, lines=self._lines(list(waiting)), notices=notices,
+            id=run,
+            now=now,
+            jobs=jobs,
+            transactions=txns,
+            lines=self._lines(list(waiting)),
+            notices=notices,
             many=self._many() if held else {},
-        )  # fmt: skip
+        )
 
     def _given_up(self, run: RunId) -> list[NoticeSeen]:
         return [
             NoticeSeen(number=each.number, outcome=each.outcome, url=each.url, tries=each.tries, error=each.error)
-            for each in self._notices.of(run) if each.state == "failed" and each.outcome != ATTENTION
-        ]  # fmt: skip
+            for each in self._notices.of(run)
+            if each.state == "failed" and each.outcome != ATTENTION
+        ]
 
     def _records(self, places: Sequence[JobPlace]) -> list[tuple[JobPlace, Mapping[str, str]]]:
         """The records of unfinished jobs."""
@@ -281,14 +287,21 @@ def _job_seen(at: JobPlace, r: Mapping[str, str], holds: Mapping[bytes, bytes]) 
     why = {readable_name(reason): readable_name(cause) for reason, cause in holds.items() if reason != b"created"}
     stopped = int(r["stopped-at"] or 0) if "user" in why and status in HOLDABLE else 0
     return JobSeen(
-        id=JobId(at.job), host=at.host, transaction=at.transaction, status=status, stopped=stopped,
-        stopped_by=r["stopped-by"], held=int(r["held-at"] or 0) if why else 0, holds=why, unsettled=r["unsettled"],
-    )  # fmt: skip
+        id=JobId(at.job),
+        host=at.host,
+        transaction=at.transaction,
+        status=status,
+        stopped=stopped,
+        stopped_by=r["stopped-by"],
+        held=int(r["held-at"] or 0) if why else 0,
+        holds=why,
+        unsettled=r["unsettled"],
+    )
 
 
 def _transaction_seen(
     txn: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]]
-) -> TransactionSeen:  # fmt: skip
+) -> TransactionSeen:
     decision = readable_name(record.get(b"decision", b""))
     steps = (Step.SETTLE, Step.CONCLUDE) if decision else FORWARD
     owed = {
@@ -299,9 +312,12 @@ def _transaction_seen(
     stands = step is not None and record.get(b"barrier") == step.encode()  # otherwise the step has just begun
     since = int(record.get(b"stands-since", 0)) if stands else 0
     return TransactionSeen(
-        id=txn, decision=decision, step=step, since=since,
+        id=txn,
+        decision=decision,
+        step=step,
+        since=since,
         owing={host: each[step] for host, each in owed.items() if step and each.get(step, 0) > 0},
-    )  # fmt: skip
+    )
 
 
 _STEPS: Final = frozenset(str(step).encode() for step in Step)

@@ -42,9 +42,7 @@ class Event:
 class Events:
     """``internal``: include events of internal jobs, as the daemons need."""
 
-    def __init__(
-        self, client: Client, scripts: Scripts, *, internal: bool = False, odd: Odd | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, client: Client, scripts: Scripts, *, internal: bool = False, odd: Odd | None = None) -> None:
         self._redis, self._scripts, self._internal, self._odd = client, scripts, internal, odd or Odd()
 
     def last(self) -> str:
@@ -128,6 +126,12 @@ def _parse_event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
             raise KeyError(name)
     written = int(words.pop("at", 0))
     return Event(
-        entry.decode(), words.pop("event"), words.pop("id", ""), words.pop("txn", ""), words.pop("run", ""),
-        words.pop("host", ""), words, written,
-    )  # fmt: skip
+        entry.decode(),
+        words.pop("event"),
+        words.pop("id", ""),
+        words.pop("txn", ""),
+        words.pop("run", ""),
+        words.pop("host", ""),
+        words,
+        written,
+    )

@@ -103,6 +103,15 @@ def _backup_arguments(backup: FoundBackup, number: int) -> list[Any]:
         salvaged=backup.salvaged, held=True, seal=backup.seal,
     )  # fmt: skip
     return [
-        backup.entry, row, backup.job, backup.transaction, backup.host, f"{backup.host}:{backup.path}", backup.ended,
-        backup.size, int(backup.salvaged), int(bool(backup.layers)), *(backup.bytes[kind] for kind in KINDS),
-    ]  # fmt: skip
+        backup.entry,
+        row,
+        backup.job,
+        backup.transaction,
+        backup.host,
+        f"{backup.host}:{backup.path}",
+        backup.ended,
+        backup.size,
+        int(backup.salvaged),
+        int(bool(backup.layers)),
+        *(backup.bytes[kind] for kind in KINDS),
+    ]

@@ -74,9 +74,16 @@ class Heartbeats:
         self._redis, self._scripts = client, scripts
 
     def beat(
-        self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, process: str = "", word: str = "beat",
+        self,
+        host: Host,
+        machine: str,
+        slots: int,
+        facts: Mapping[str, Any],
+        *,
+        process: str = "",
+        word: str = "beat",
         seen: Mapping[WorkerName, str] | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Send a beat of the steps worker of a host, or the leave; return the counter.
 
         ``process``: the unique name of this process.  ``word``: "register" (the first beat of a process), "beat" or
@@ -90,9 +97,14 @@ class Heartbeats:
         )
 
     def copy_beat(
-        self, host: Host, machine: str, *, process: str, word: str = "beat",
+        self,
+        host: Host,
+        machine: str,
+        *,
+        process: str,
+        word: str = "beat",
         seen: Mapping[WorkerName, str] | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Send a beat of the copy worker of a host, like ``beat``."""
         return self._beat(host, WorkerName.COPY, (machine, process, word, "", ""), seen or {})
 
@@ -135,9 +147,13 @@ def _parse_card(host: Host, row: Sequence[bytes | None]) -> Card:
     try:
         copies = int(copy_beat or 0) if process else None
         return Card(
-            int(beat or 0), (state or b"").decode(), int(slots or 0), read_hanging(host, facts), copies,
+            int(beat or 0),
+            (state or b"").decode(),
+            int(slots or 0),
+            read_hanging(host, facts),
+            copies,
             (copy_state or b"").decode(),
-        )  # fmt: skip
+        )
     except ValueError as error:
         name_unreadable(host, error)
         return Card(0, "", 0)

@@ -70,9 +70,10 @@ class History:
     def _note(self, target: PublishedTarget, what: str, why: str) -> None:
         run = RunId(target.run)
         self._scripts.call(
-            "prune", [keys.run(run), keys.targets(run), keys.left(run), keys.events()],
+            "prune",
+            [keys.run(run), keys.targets(run), keys.left(run), keys.events()],
             [run, target.entry, target.job, target.transaction, target.host, f"{target.host}:{target.path}", what, why],
-        )  # fmt: skip
+        )
 
     # --- runs still to prune ------------------------------------------------------------------------------
 
@@ -116,9 +117,18 @@ def pack_history_entry(spec: JobSpec) -> bytes:
 
 
 def row_of(
-    host: str, path: str, transaction: str, source: str, base: str, *, layers: Sequence[str] = (), number: int = 0,
-    salvaged: bool = False, held: bool = False, seal: str = "",
-) -> bytes:  # fmt: skip
+    host: str,
+    path: str,
+    transaction: str,
+    source: str,
+    base: str,
+    *,
+    layers: Sequence[str] = (),
+    number: int = 0,
+    salvaged: bool = False,
+    held: bool = False,
+    seal: str = "",
+) -> bytes:
     """An entry of a run's record, as read by ``_target`` and written by conclude.lua."""
     packed = codec.pack_value([transaction, source, base, list(layers), salvaged, number, held, seal])
     return f"{host}:{path}\0".encode() + packed
@@ -139,8 +149,19 @@ def _published_target(run: RunView, names: frozenset[str], entry: bytes, row: by
     txn, source, base, below, *more = codec.unpack_value(packed)
     salvaged, number, held, seal = [*more, *UNSAID[len(more) :]][: len(UNSAID)]
     return PublishedTarget(
-        run=run.id, at=run.published / 1000, job=entry.decode().partition("@")[0], transaction=txn,
-        group=transaction_name(run.id, TxnId(txn), names if run.found else run.fields.policies), host=host, path=path,
-        source=source, base=base, layers=tuple(below), salvaged=bool(salvaged), number=int(number),
-        held=bool(held), entry=entry.decode(), seal=seal,
-    )  # fmt: skip
+        run=run.id,
+        at=run.published / 1000,
+        job=entry.decode().partition("@")[0],
+        transaction=txn,
+        group=transaction_name(run.id, TxnId(txn), names if run.found else run.fields.policies),
+        host=host,
+        path=path,
+        source=source,
+        base=base,
+        layers=tuple(below),
+        salvaged=bool(salvaged),
+        number=int(number),
+        held=bool(held),
+        entry=entry.decode(),
+        seal=seal,
+    )

@@ -151,9 +151,13 @@ class Holds:
         names = [record, keys.events()]
         for at in batch:
             names += [
-                keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job),
-                keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host),
-            ]  # fmt: skip
+                keys.job(at.host, at.job),
+                keys.holds(at.host, at.job),
+                keys.wake(at.host, at.job),
+                keys.txn(at.transaction),
+                keys.ready(at.host),
+                keys.rung(at.host),
+            ]
         return names
 
     def _now(self) -> int:

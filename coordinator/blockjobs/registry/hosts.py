@@ -200,9 +200,14 @@ class Hosts(Heartbeats):
         return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
 
     def ring(
-        self, host: Host, slots: int, *, lost_after_ms: int,
-        limit: Callable[[Host, str], int] = lambda _host, _store: 0, hanging: Sequence[HangingPath] = (),
-    ) -> list[JobId]:  # fmt: skip
+        self,
+        host: Host,
+        slots: int,
+        *,
+        lost_after_ms: int,
+        limit: Callable[[Host, str], int] = lambda _host, _store: 0,
+        hanging: Sequence[HangingPath] = (),
+    ) -> list[JobId]:
         """Choose the jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
 
         ``limit``: the first limit of a copy from a host to a store ("": to none), until the next division of budgets;

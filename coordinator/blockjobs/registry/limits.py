@@ -151,9 +151,10 @@ class Limits:
                 host = Host(place.decode().split(" ")[0])
                 pipe.hmget(keys.job(host, JobId(job.decode())), "store", "status")
             users += [
-                job.decode() for (job, _), (store, status) in zip(batch, pipe.execute(), strict=True)
+                job.decode()
+                for (job, _), (store, status) in zip(batch, pipe.execute(), strict=True)
                 if store == name.encode() and status != b"concluded"
-            ]  # fmt: skip
+            ]
         if users:
             raise errors.StoreBusy(name, users)
 
@@ -257,10 +258,18 @@ class Limits:
 def _running_copy(host: Host, job: JobId, store: str, fields: Sequence[bytes | None]) -> Running:
     attempt, status, speed, limit, felt, counts, told = fields
     return Running(
-        host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
-        int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
-        int(codec.unpack_value(counts).get("read", 0)) if counts else 0, int(told or 0),
-    )  # fmt: skip
+        host,
+        job,
+        store,
+        bool(attempt),
+        status in (b"paused", b"standby"),
+        (attempt or b"").decode(),
+        int(speed or 0),
+        int(limit or 0),
+        int((attempt and felt) or limit or 0),
+        int(codec.unpack_value(counts).get("read", 0)) if counts else 0,
+        int(told or 0),
+    )
 
 
 def _parse_host_and_job(member: bytes) -> tuple[Host, JobId]:
@@ -273,9 +282,16 @@ def _store_view(name: str, r: Mapping[bytes, bytes], running: int, waiting: int)
         return int(r.get(field, b"0"))
 
     return StoreView(
-        name, r.get(b"path", b"").decode(), number(b"jobs"), number(b"speed"), number(b"since"),
-        r.get(b"by", b"").decode(), number(b"flow"), running, waiting,
-    )  # fmt: skip
+        name,
+        r.get(b"path", b"").decode(),
+        number(b"jobs"),
+        number(b"speed"),
+        number(b"since"),
+        r.get(b"by", b"").decode(),
+        number(b"flow"),
+        running,
+        waiting,
+    )
 
 
 def _split_batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -67,7 +67,14 @@ def _name_seen(name: str, record: Mapping[str, bytes], now: int, jumps: int) -> 
     file, urls = codec.unpack_value(record[f"about:{name}"])
     good, _, run = readable_name(record.get(f"good:{name}", b"")).partition(" ")
     return NameSeen(
-        name=name, seconds=int(record[f"{_OVERDUE}{name}"]), since=int(record[f"since:{name}"]), good=int(good or 0),
-        run=run, file=str(file), urls=tuple(map(str, urls)), now=now, jumps=jumps,
+        name=name,
+        seconds=int(record[f"{_OVERDUE}{name}"]),
+        since=int(record[f"since:{name}"]),
+        good=int(good or 0),
+        run=run,
+        file=str(file),
+        urls=tuple(map(str, urls)),
+        now=now,
+        jumps=jumps,
         told=readable_name(record.get(f"told:overdue {name}", b"")),
-    )  # fmt: skip
+    )

@@ -162,15 +162,22 @@ def record_of(node: Node) -> bytes:
     """A named volume as stored in the registry."""
     return codec.pack_value(
         {
-            "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
-            "children": list(node.children), "size": node.size, "read-only": node.read_only,
+            "volume": volumespec.to_dict(node.volume),
+            "options": dict(node.options),
+            "children": list(node.children),
+            "size": node.size,
+            "read-only": node.read_only,
         }
-    )  # fmt: skip
+    )
 
 
 def _unpack_node(name: str, record: bytes) -> Node:
     fields = codec.unpack_value(record)
     return Node(
-        name, volumespec.parse_volume(fields["volume"]), fields["options"], tuple(fields["children"]), fields["size"],
+        name,
+        volumespec.parse_volume(fields["volume"]),
+        fields["options"],
+        tuple(fields["children"]),
+        fields["size"],
         fields["read-only"],
-    )  # fmt: skip
+    )

@@ -154,6 +154,13 @@ def _notice_view(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
         return record.get(f"{name}:{n}".encode(), b"").decode()
 
     return NoticeView(
-        n, text("outcome"), public_url(text("url")), text("state"), int(text("tries") or 0), text("error"),
-        int(text("at") or 0), due, text("about"),
-    )  # fmt: skip
+        n,
+        text("outcome"),
+        public_url(text("url")),
+        text("state"),
+        int(text("tries") or 0),
+        text("error"),
+        int(text("at") or 0),
+        due,
+        text("about"),
+    )

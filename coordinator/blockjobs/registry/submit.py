@@ -104,10 +104,21 @@ class Submit:
         for spec in specs:
             name = transaction_name(spec.run, spec.transaction, policies)
             args += [
-                spec.id, spec.host, spec.transaction, codec.pack_value(spec.to_dict()), spec.type, spec.speed,
-                int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
-                name, history.pack_history_entry(spec), spec.store, policies[name].retry if name in policies else 0,
-            ]  # fmt: skip
+                spec.id,
+                spec.host,
+                spec.transaction,
+                codec.pack_value(spec.to_dict()),
+                spec.type,
+                spec.speed,
+                int(spec.auto_finalize),
+                int(spec.auto_dismiss),
+                spec.source.lock,
+                spec.target.lock,
+                name,
+                history.pack_history_entry(spec),
+                spec.store,
+                policies[name].retry if name in policies else 0,
+            ]
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
                 pass
@@ -197,9 +208,13 @@ class Submit:
         names = [keys.run(run_id), keys.run_jobs(run_id), keys.staged(), keys.ids(), keys.texts()]
         for host, job, txn in places:
             names += [
-                keys.job(host, job), keys.holds(host, job), keys.tally(host, txn), keys.members(host, txn),
-                keys.txn(txn), keys.order(txn),
-            ]  # fmt: skip
+                keys.job(host, job),
+                keys.holds(host, job),
+                keys.tally(host, txn),
+                keys.members(host, txn),
+                keys.txn(txn),
+                keys.order(txn),
+            ]
         return names
 
 

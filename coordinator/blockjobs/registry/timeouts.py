@@ -145,8 +145,15 @@ class Timeouts:
 
 def _keys_of_jobs(batch: Sequence[JobPlace]) -> list[str]:
     return [
-        key for at in batch for key in (
-            keys.job(at.host, at.job), keys.tally(at.host, at.transaction), keys.wake(at.host, at.job),
-            keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host), keys.holds(at.host, at.job),
+        key
+        for at in batch
+        for key in (
+            keys.job(at.host, at.job),
+            keys.tally(at.host, at.transaction),
+            keys.wake(at.host, at.job),
+            keys.txn(at.transaction),
+            keys.ready(at.host),
+            keys.rung(at.host),
+            keys.holds(at.host, at.job),
         )
-    ]  # fmt: skip
+    ]

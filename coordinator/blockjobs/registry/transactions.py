@@ -81,14 +81,21 @@ class Transactions:
         *rows, queued = pipe.execute()
         shares = [HostTally.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
         return BarrierView(
-            txn=txn, run=RunId(record["run"]), rev=int(record["rev"]),
+            txn=txn,
+            run=RunId(record["run"]),
+            rev=int(record["rev"]),
             decision=Decision(record["decision"]) if "decision" in record else None,
-            number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
-            cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
-            shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
-            waits="queued" if queued else "retry" if "begins" in record else "", retry=int(record.get("retry", 0)),
+            number=int(record.get("number", 0)),
+            manual="manual" in record,
+            finalized="finalized" in record,
+            cursor=int(record.get("cursor") or -1),
+            jobs=int(record["jobs"]),
+            shares=dict(zip(hosts, shares, strict=True)),
+            barrier=record.get("barrier", ""),
+            waits="queued" if queued else "retry" if "begins" in record else "",
+            retry=int(record.get("retry", 0)),
             start=start,
-        )  # fmt: skip
+        )
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
         return [JobId(job.decode()) for job in self._redis.lrange(keys.members(host, txn), 0, -1)]
@@ -162,8 +169,11 @@ class Transactions:
             ]  # fmt: skip
             for host, job, _ in batch:
                 names += [
-                    keys.job(host, job), keys.tally(host, view.txn), keys.holds(host, job), keys.wake(host, job),
-                ]  # fmt: skip
+                    keys.job(host, job),
+                    keys.tally(host, view.txn),
+                    keys.holds(host, job),
+                    keys.wake(host, job),
+                ]
             cursor = batch[-1][2] if whole else -1
             args = [view.run, view.txn, cursor, *(job for _, job, _ in batch)]
             self._scripts.call("conclude", names, args, start=view.start)
@@ -180,5 +190,6 @@ class Transactions:
         self._scripts.call(
             "close",
             [keys.due(), keys.unfinished(), keys.txn(due.txn), keys.retries(), *forget],
-            [due.txn, due.score, int(finished)], start=start,
-        )  # fmt: skip
+            [due.txn, due.score, int(finished)],
+            start=start,
+        )

@@ -183,9 +183,11 @@ class Verbs:
 
     def _job(self, at: JobPlace) -> list[str]:
         return [
-            keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job),
+            keys.job(at.host, at.job),
+            keys.holds(at.host, at.job),
+            keys.wake(at.host, at.job),
             keys.txn(at.transaction),
-        ]  # fmt: skip
+        ]
 
     def _judged(self, reply: list[Any], job_id: str, verb: Verb) -> Status:
         if reply[0] in (b"refused", b"missing"):

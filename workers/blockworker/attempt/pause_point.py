@@ -91,10 +91,15 @@ class PausePoint:
         self._judged += 1
         self.insist(
             lambda: self._attempts.error(
-                self.claim, self._judged, operation="read" if trouble.operation == "read" else "write", action=action,
-                io_status=io_status, text=trouble.text, errno=trouble.errno,
+                self.claim,
+                self._judged,
+                operation="read" if trouble.operation == "read" else "write",
+                action=action,
+                io_status=io_status,
+                text=trouble.text,
+                errno=trouble.errno,
             )
-        )  # fmt: skip
+        )
         if action is Action.REPORT:
             raise trouble
         if action is Action.STOP:

@@ -120,6 +120,9 @@ def _root_rows(here: Roots) -> Iterator[dict[str, Any]]:
         if before is not None and before.write_root and path not in here.config.target_roots:
             state = f"no longer a write root, {state}"
         yield {
-            "path": path, "was": before.title if before is not None else "", "is": now, "state": state,
+            "path": path,
+            "was": before.title if before is not None else "",
+            "is": now,
+            "state": state,
             "write_root": before is None or before.write_root,
-        }  # fmt: skip
+        }

@@ -27,7 +27,7 @@ from blockworker.targets.proof import MANIFEST
 @follower_options
 def verify(  # noqa: PLR0917 - click passes by name
     targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool, patience: float
-) -> int:  # fmt: skip
+) -> int:
     """Compare published images with their manifests and digests, MiB by MiB, and check the tables of formats.
 
     TARGETS are runs (all that they have published), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image

@@ -40,9 +40,16 @@ class CheckedSource:
     """
 
     def __init__(
-        self, image: MediumSource, label: str, *, whole: int, digests: ProvenDigests | None, offset: int = 0, size: int,
+        self,
+        image: MediumSource,
+        label: str,
+        *,
+        whole: int,
+        digests: ProvenDigests | None,
+        offset: int = 0,
+        size: int,
         on: Tolerate = Tolerate.NOTHING,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.size = size
         self._image, self._label, self._digests = image, label, digests
         self._whole, self._offset, self._on = whole, offset, on

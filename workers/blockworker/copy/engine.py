@@ -50,9 +50,14 @@ class Copy(CopyLanes):
             raise ValueError("a digest stands for one chunk")
         self._source, self._target, self._digests = source, target, digests
         super().__init__(
-            Plan(source, list(done.missing(0, size)), chunk, hole_step), Interval(done, interval, chunk), size=size,
-            chunk=chunk, lanes=lanes, throttle=throttle, wake=wake,
-        )  # fmt: skip
+            Plan(source, list(done.missing(0, size)), chunk, hole_step),
+            Interval(done, interval, chunk),
+            size=size,
+            chunk=chunk,
+            lanes=lanes,
+            throttle=throttle,
+            wake=wake,
+        )
         self._whole, self._salvage = whole, salvage
         self.done_before = done.total()  # bytes made durable by earlier attempts
         self._salvaged_before, self._salvaged = salvaged, RangeSet(salvaged.ranges)

@@ -48,9 +48,16 @@ class CopyLanes(ABC):
     """Threads that work off a plan. All methods but ``stop`` return within the time of a step of a piece."""
 
     def __init__(
-        self, plan: Plan, account: Interval, *, size: int, chunk: int, lanes: int, throttle: Throttle,
+        self,
+        plan: Plan,
+        account: Interval,
+        *,
+        size: int,
+        chunk: int,
+        lanes: int,
+        throttle: Throttle,
         wake: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.size, self._chunk = size, chunk
         self.started = False
         self._throttle, self._wake = throttle, wake

@@ -27,13 +27,30 @@ class Pass(Copy):
     """One pass over the whole source. ``dirty``: differing bytes; ``copied``: differing bytes already written."""
 
     def __init__(
-        self, source: Source, target: Target, *, size: int, ledger: Ledger, throttle: Throttle,
-        wake: Callable[[], None], granularity: int, lanes: int, learning: bool = False, hole_step: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        source: Source,
+        target: Target,
+        *,
+        size: int,
+        ledger: Ledger,
+        throttle: Throttle,
+        wake: Callable[[], None],
+        granularity: int,
+        lanes: int,
+        learning: bool = False,
+        hole_step: int = 0,
+    ) -> None:
         super().__init__(
-            source, target, size=size, done=RangeSet(), throttle=throttle, wake=wake, digests=ledger, lanes=lanes,
+            source,
+            target,
+            size=size,
+            done=RangeSet(),
+            throttle=throttle,
+            wake=wake,
+            digests=ledger,
+            lanes=lanes,
             hole_step=hole_step,
-        )  # fmt: skip
+        )
         self._ledger = ledger
         self._granularity = max(granularity, SMALLEST)
         self._learning = learning  # note the content, write nothing

@@ -71,11 +71,19 @@ class Copying(Work):
     def _copy(self) -> Copy:
         attached = self._attached
         return Copy(
-            attached.source, attached.target, size=self._size, done=attached.done,
-            throttle=self._throttle, digests=attached.digests, wake=self._wake, lanes=attached.lanes,
-            whole=attached.whole, hole_step=attached.hole_step,
-            salvage=self._spec.on_source_error is OnError.SKIP, salvaged=attached.salvaged,
-        )  # fmt: skip
+            attached.source,
+            attached.target,
+            size=self._size,
+            done=attached.done,
+            throttle=self._throttle,
+            digests=attached.digests,
+            wake=self._wake,
+            lanes=attached.lanes,
+            whole=attached.whole,
+            hole_step=attached.hole_step,
+            salvage=self._spec.on_source_error is OnError.SKIP,
+            salvaged=attached.salvaged,
+        )
 
     def start(self, job: Job) -> None:  # noqa: ARG002
         self.examine_source()
@@ -173,9 +181,7 @@ class Copying(Work):
         if ignored is not None and seconds_since_boot() - self._stuck_since >= limit:
             start, end = ignored.offset, ignored.offset + ignored.length
             text = f"{ignored.text}; bytes {start} to {end} were tried for {limit} s, and no other byte came through"
-            raise VolumeError(
-                ignored.errno, text, operation=ignored.operation, offset=start, length=ignored.length
-            )  # fmt: skip
+            raise VolumeError(ignored.errno, text, operation=ignored.operation, offset=start, length=ignored.length)
 
     def _ignores(self, trouble: VolumeError) -> bool:
         reads = trouble.operation == "read"

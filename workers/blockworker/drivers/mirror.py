@@ -99,17 +99,30 @@ class Mirroring(Copying):
             return self._pass(learning=True)
         attached = self._attached
         return Copy(
-            attached.source, attached.target, size=self._size, done=attached.done,
-            throttle=self._throttle, digests=self._ledger, wake=self._wake, lanes=self._lanes,
+            attached.source,
+            attached.target,
+            size=self._size,
+            done=attached.done,
+            throttle=self._throttle,
+            digests=self._ledger,
+            wake=self._wake,
+            lanes=self._lanes,
             hole_step=attached.hole_step,
-        )  # fmt: skip
+        )
 
     def _pass(self, *, learning: bool = False) -> Pass:
         return Pass(
-            self._attached.source, self._attached.target, size=self._size, ledger=self._ledger,
-            throttle=self._throttle, wake=self._wake, granularity=self._granularity, lanes=self._lanes,
-            learning=learning, hole_step=self._attached.hole_step,
-        )  # fmt: skip
+            self._attached.source,
+            self._attached.target,
+            size=self._size,
+            ledger=self._ledger,
+            throttle=self._throttle,
+            wake=self._wake,
+            granularity=self._granularity,
+            lanes=self._lanes,
+            learning=learning,
+            hole_step=self._attached.hole_step,
+        )
 
     # --- the work -----------------------------------------------------------------------------------------
 
@@ -170,9 +183,7 @@ class Mirroring(Copying):
     def _rest(self, *, ready: bool) -> None:
         following = ready and not self._convergence.diverging
         seconds = max(FOLLOW, self._took) if following else self._convergence.rest
-        self.rest(
-            seconds_since_boot() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED)
-        )  # fmt: skip
+        self.rest(seconds_since_boot() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED))
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
         return False  # a mirror expects writes to its source

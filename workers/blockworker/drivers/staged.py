@@ -103,7 +103,7 @@ class Staged(Driver):
         # QEMU may write to a source that will be cut; a source without a cut is opened alone.
         return open_source(
             spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts, answer=PATIENCE.glance
-        )  # fmt: skip
+        )
 
     def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
         """Attributes of the source besides its content: of a file, or of an image's top file; none for a device."""
@@ -148,9 +148,7 @@ class Staged(Driver):
         """Examine the source: notes for people, and damage.  Raises JobFailed: the source is damaged."""
         return examine_source(roots, spec)
 
-    def _open_target(
-        self, batch: Batch, spec: JobSpec, looked: _Looked, wanted: Callable[[], bool]
-    ) -> Durably[Opened]:  # fmt: skip
+    def _open_target(self, batch: Batch, spec: JobSpec, looked: _Looked, wanted: Callable[[], bool]) -> Durably[Opened]:
         roots, identity, size = batch.roots, looked.identity, looked.size
         reads = _source_locks(roots, spec, identity)
         if is_null(spec):
@@ -166,9 +164,14 @@ class Staged(Driver):
         if self.cuts and member.cut is None:
             _expect_no_freeze(roots, spec, member.uncut)
         return Opened(
-            size, looked.allocated, identity, reads, _target_lock(roots, member),
-            cut=member.cut.how if member.cut else "", uncut=member.uncut,
-        )  # fmt: skip
+            size,
+            looked.allocated,
+            identity,
+            reads,
+            _target_lock(roots, member),
+            cut=member.cut.how if member.cut else "",
+            uncut=member.uncut,
+        )
 
     def _uncut(self, roots: Roots, spec: JobSpec) -> str:
         """Explain why no cut is made for a target outside our files: no journal could record the cut."""
@@ -300,9 +303,7 @@ def _open_by_target(roots: Roots, claim: Claim, *, source: Source | None, shared
             others = isinstance(
                 volumespec.bottom_volume(spec.target.volume), OtherVolume
             )  # the cost of a zero is unknown
-            return Attached(
-                source, target, None, done, spec.id, salvaged=lost, hole_step=HOLE_STEP if others else 0
-            )  # fmt: skip
+            return Attached(source, target, None, done, spec.id, salvaged=lost, hole_step=HOLE_STEP if others else 0)
         if spec.in_place:
             return _in_place(roots, claim, source)
         member = _opened_member(roots, spec)
@@ -323,9 +324,15 @@ def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
     target = filter_target(spec.target.volume, device)
     done, untouched = _durable_ranges(claim.durable, device.record.uuid), device.record.untouched
     return Attached(
-        source, target, None, done, device.record.uuid, untouched=untouched, hole_step=HOLE_STEP,
+        source,
+        target,
+        None,
+        done,
+        device.record.uuid,
+        untouched=untouched,
+        hole_step=HOLE_STEP,
         salvaged=claim.durable.salvaged if done.total() else WHOLE,
-    )  # fmt: skip
+    )
 
 
 def _open_with_staging_file(
@@ -341,10 +348,16 @@ def _open_with_staging_file(
         spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)
     )
     return Attached(
-        source, target, staged.digests, done, member.uuid, whole=cluster_size(member.words) if spec.compress else 0,
+        source,
+        target,
+        staged.digests,
+        done,
+        member.uuid,
+        whole=cluster_size(member.words) if spec.compress else 0,
         lanes=2 if again else 1,
-        hole_step=0 if staged.fresh else LONGEST_HOLE, salvaged=claim.durable.salvaged if done.total() else WHOLE,
-    )  # fmt: skip
+        hole_step=0 if staged.fresh else LONGEST_HOLE,
+        salvaged=claim.durable.salvaged if done.total() else WHOLE,
+    )
 
 
 def cut_of(claim: Claim) -> Cut:

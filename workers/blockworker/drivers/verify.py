@@ -85,9 +85,13 @@ class Verifying(Copying):
     def _copy(self) -> Copy:
         attached = self._attached
         return Comparing(
-            attached.source, attached.target, size=self._size, done=attached.done, throttle=self._throttle,
+            attached.source,
+            attached.target,
+            size=self._size,
+            done=attached.done,
+            throttle=self._throttle,
             wake=self._wake,
-        )  # fmt: skip
+        )
 
     @property
     def _checked(self) -> CheckedSource:

@@ -58,9 +58,14 @@ def directory_identity(path: str, fd: int, *, write_root: bool = True) -> Seen:
 
 def _identity_of_descriptor(path: str, fd: int, *, write_root: bool) -> Seen:
     return Seen(
-        path=path, file_system=identity.file_system_of(fd), kind=filesystem_kind(fd)[0], mount=mount_point_of(fd),
-        directory=identity.handle_of(fd), write_root=write_root, at=time.time(),
-    )  # fmt: skip
+        path=path,
+        file_system=identity.file_system_of(fd),
+        kind=filesystem_kind(fd)[0],
+        mount=mount_point_of(fd),
+        directory=identity.handle_of(fd),
+        write_root=write_root,
+        at=time.time(),
+    )
 
 
 def mount_point_of(fd: int) -> str:

@@ -117,7 +117,7 @@ class Pruner:
 
     def _without_manifest(
         self, directory: int, target: Mapping[str, str], staying: chains.Staying, *, dry: bool
-    ) -> str:  # fmt: skip
+    ) -> str:
         if stat_of(directory, os.path.basename(target["path"])) is not None:
             raise PruneRefused(f"{target['path']} has no manifest beside it: nobody knows that it is of this job")
         state = _confirm_pruned(target, staying)

@@ -71,9 +71,14 @@ class Page:
 
 
 def scan_page(
-    roots: Roots, root: str, after: Position | None, *, most: int = MANIFESTS, seconds: float = SECONDS,
+    roots: Roots,
+    root: str,
+    after: Position | None,
+    *,
+    most: int = MANIFESTS,
+    seconds: float = SECONDS,
     clock: Callable[[], float] = time.monotonic,
-) -> Page:  # fmt: skip
+) -> Page:
     """The manifests below a write root after a position (None: from the start), as many as one page holds.
 
     Raises:

@@ -22,9 +22,15 @@ log = logging.getLogger(__name__)
 
 
 def resolve_committed(
-    answers: Answers, roots: Roots, highest: Highest, *, txn: TxnId, job: JobId, how: Resolution,
+    answers: Answers,
+    roots: Roots,
+    highest: Highest,
+    *,
+    txn: TxnId,
+    job: JobId,
+    how: Resolution,
     permitted: Callable[[], bool],
-) -> dict[str, Any] | None:  # fmt: skip
+) -> dict[str, Any] | None:
     """Resolve a job; return the result, or an errno and a text; None without a permit.
 
     The job's settle, which is rung for again, reports the result to the registry.

@@ -141,7 +141,7 @@ def _raise_error(error: OSError) -> None:
 
 def sweep_strays(
     roots: Roots, root: Root, known: Known, registry: SweepQuestions, *, dry: bool, now: float
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Row]:
     candidates = []
     top = roots.open_dir(root.path)
     try:
@@ -171,7 +171,7 @@ def sweep_strays(
 
 def _remove_stray(
     roots: Roots, path: str, name: str, known: Known, registry: SweepQuestions, *, local: bool, dry: bool, now: float
-) -> str:  # fmt: skip
+) -> str:
     """Remove a file without an owner; return its kind, or "" for an owned or young file. Raises StrayKept."""
     directory = roots.open_dir(path)
     try:

@@ -420,7 +420,7 @@ def locked_open_journal(
 
 def sweep_tombstones(
     roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = call_or_log
-) -> int:  # fmt: skip
+) -> int:
     """Remove tombstones older than ``older_than_s``; return the number removed.
 
     Ages come from no wall clock: a tombstone of an earlier boot counts as old as this boot.  Tombstones of earlier

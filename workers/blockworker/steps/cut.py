@@ -180,9 +180,7 @@ class Made:
 class HostCut:
     """The members of one host, cut once."""
 
-    def __init__(
-        self, answers: Answers, roots: Roots, members: Sequence[Member], find: Find, until: float
-    ) -> None:  # fmt: skip
+    def __init__(self, answers: Answers, roots: Roots, members: Sequence[Member], find: Find, until: float) -> None:
         self._answers, self._roots, self._members, self._find, self._until = answers, roots, members, find, until
         self._failed: dict[JobId, JobFailed] = {}
         self._quiet: dict[str, list[Member]] = {}  # by quiesce command

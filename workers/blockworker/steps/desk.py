@@ -55,9 +55,13 @@ class Desk:
     """
 
     def __init__(
-        self, registry: HostRegistry, config: HostConfig, lanes: Lanes, mounts: MountTable,
+        self,
+        registry: HostRegistry,
+        config: HostConfig,
+        lanes: Lanes,
+        mounts: MountTable,
         facts: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._registry, self._config, self._lanes, self._mounts = registry, config, lanes, mounts
         self._point_of = mounts.point_of
         self.questions = QuestionDesk(registry.questions, config, lanes, mounts.point_of)
@@ -238,9 +242,7 @@ class Desk:
         for path in roots:
             self._tend("abandoned", [path], f"what was abandoned beneath {path}", partial(settled_below, path))
 
-    def _tend(
-        self, kind: str, paths: Sequence[str], about: str, done: Callable[[Any], None] = lambda _: None
-    ) -> None:  # fmt: skip
+    def _tend(self, kind: str, paths: Sequence[str], about: str, done: Callable[[Any], None] = lambda _: None) -> None:
         """Hand in work on a write root, if the host has one, as housekeeping."""
         path = paths[0] if paths else ""
         lane = lane_of(filter(None, paths), self._point_of)

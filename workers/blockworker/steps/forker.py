@@ -67,7 +67,7 @@ class Forker:
 
     def __init__(
         self, serve: Callable[[Connection], None], warm: Callable[[], object] = lambda: None, *, answer: float = ANSWER
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(answer)
         self._closed = False
@@ -132,7 +132,7 @@ def _note_ends(*_: object) -> None:
 
 def _fork_until_closed(
     control: socket.socket, serve: Callable[[Connection], None], warm: Callable[[], object]
-) -> NoReturn:  # fmt: skip
+) -> NoReturn:
     try:
         # A signal to a group of processes is meant for the worker, and the worker's end ends the forker. The signal is
         # not ignored: commands would inherit that.

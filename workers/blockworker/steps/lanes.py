@@ -49,9 +49,13 @@ class Lanes:
     """Lanes of a host. ``start`` makes a runner; ``point_of``: mount point of a path; ``patience``: as ``PATIENCE``."""
 
     def __init__(
-        self, start: Callable[[], Runner], point_of: Callable[[str], str], *, board: ErrandBoard | None = None,
+        self,
+        start: Callable[[], Runner],
+        point_of: Callable[[str], str],
+        *,
+        board: ErrandBoard | None = None,
         patience: float = PATIENCE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._start, self._point_of, self._patience = start, point_of, patience
         self._board = board or ErrandBoard()
         self._state = threading.Condition()
@@ -118,7 +122,7 @@ class Lanes:
             self._state.notify_all()
             self._state.wait_for(
                 lambda: all(each.standing is not None for each in self._underway.values()), timeout=patience
-            )  # fmt: skip
+            )
 
     def _begin(self) -> None:
         """Begin the errands that may begin; under the lock."""

@@ -94,8 +94,11 @@ class QuestionDesk:
 
             touched = tuple(path for at in places for path in look_paths(self._config, looks[at]))
             words = {"looks": [dict(looks[at]) for at in places]}
-            self._ask(Errand("look", ("look", question, *sorted(lane)), lane, words, "a question", touched,
-                             pending.until, done))  # fmt: skip
+            self._ask(
+                Errand(
+                    "look", ("look", question, *sorted(lane)), lane, words, "a question", touched, pending.until, done
+                )
+            )
 
     def resize(self, question: str, volume: Mapping[str, Any], size: int, patience: float) -> None:
         """Have an image resized, if the question is still permitted."""
@@ -103,16 +106,19 @@ class QuestionDesk:
         words = {"question": question, "volume": dict(volume), "size": size}
         self._change(
             Errand("resize", ("resize", question), lane_of(paths, self._point_of), words, "a resize", paths),
-            patience, lambda why: {"errno": errno.ETIMEDOUT, "text": why},
-        )  # fmt: skip
+            patience,
+            lambda why: {"errno": errno.ETIMEDOUT, "text": why},
+        )
 
     def prune(self, question: str, keys: Mapping[str, Any], patience: float) -> None:
         """Have targets pruned, if the question is still permitted."""
         words, paths = {"question": question, "keys": dict(keys)}, prune_paths(keys)
         self._change(
             Errand("prune", ("prune", question), lane_of(paths, self._point_of), words, "a prune", paths[:TOUCHED]),
-            patience, lambda why: [{"state": "left", "text": why}] * len(keys["going"]), free=bool(keys.get("dry")),
-        )  # fmt: skip
+            patience,
+            lambda why: [{"state": "left", "text": why}] * len(keys["going"]),
+            free=bool(keys.get("dry")),
+        )
 
     def resolve(self, question: str, words: Mapping[str, Any], lane: Lane, paths: Sequence[str]) -> None:
         """Have a job resolved, if the question is still permitted."""
@@ -142,8 +148,11 @@ class QuestionDesk:
 
             words = {"path": path, "dry": dry, "lost": lost}
             lane = lane_of([path], self._point_of)
-            self._ask(Errand("lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,),
-                             pending.until, done))  # fmt: skip
+            self._ask(
+                Errand(
+                    "lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,), pending.until, done
+                )
+            )
 
     def replace(self, question: str, gone: str, records: Sequence[str]) -> None:
         """Have this host replace a lost registry by the present registry, if the question is still permitted."""
@@ -179,12 +188,20 @@ class QuestionDesk:
             self._part_done(pending)
 
         lane = lane_of([path], self._point_of)
-        self._ask(Errand("rescan", ("rescan", question), lane, {"path": path, "after": after},
-                         f"a rescan of {path}", (path,), pending.until, done))  # fmt: skip
+        self._ask(
+            Errand(
+                "rescan",
+                ("rescan", question),
+                lane,
+                {"path": path, "after": after},
+                f"a rescan of {path}",
+                (path,),
+                pending.until,
+                done,
+            )
+        )
 
-    def _change(
-        self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False
-    ) -> None:  # fmt: skip
+    def _change(self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False) -> None:
         """Hand in a change; a change needs a permit unless ``free``.
 
         A change is refused in time only if the change has surely not begun and never will: the permit, which only one

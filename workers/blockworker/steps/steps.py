@@ -103,11 +103,14 @@ class Steps:
                 need, more = _room_for(room, spec, last.get(spec.id, 0), opened.allocated)
                 warnings += more
             return Answer(
-                spec.id, result=opened.to_dict() | ({} if need is None else {"need": list(need)}),
-                reads=opened.reads, writes=opened.writes, size=opened.size,
+                spec.id,
+                result=opened.to_dict() | ({} if need is None else {"need": list(need)}),
+                reads=opened.reads,
+                writes=opened.writes,
+                size=opened.size,
                 text=warning_lines(warnings),
                 uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
-            )  # fmt: skip
+            )
 
         roots = self._roots.serving(self._answers.decision(txn)[2])
         last: dict[JobId, int] = {}  # sizes of last backups, in bytes, for the batch being answered
@@ -235,9 +238,7 @@ def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, An
     return {**opened, "cut": {**opened["cut"], "skew": skew}}
 
 
-def _room_for(
-    room: Room, spec: JobSpec, last: int, allocated: int | None
-) -> tuple[tuple[int, int] | None, list[str]]:  # fmt: skip
+def _room_for(room: Room, spec: JobSpec, last: int, allocated: int | None) -> tuple[tuple[int, int] | None, list[str]]:
     """Check whether a target fits; return its file system and the needed bytes, if known, and warnings.
 
     ``last``: bytes used by the last backup of the job; 0: none exists. Raises JobFailed: the target does not fit.

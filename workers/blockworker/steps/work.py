@@ -117,9 +117,12 @@ class ErrandWork:
 
     def _resize(self, words: Words) -> dict[str, Any] | None:
         return resize_image(
-            self._roots, words["volume"], words["size"], in_use=self._registry.answers.in_use,
+            self._roots,
+            words["volume"],
+            words["size"],
+            in_use=self._registry.answers.in_use,
             permitted=lambda: self._permitted(words),
-        )  # fmt: skip
+        )
 
     def _prune(self, words: Words) -> list[dict[str, str]]:
         pruner = Pruner(
@@ -130,9 +133,14 @@ class ErrandWork:
     def _resolve(self, words: Words) -> dict[str, Any] | None:
         txn, job = TxnId(words["txn"]), JobId(words["job"])
         return resolve_committed(
-            self._registry.answers, self._roots.with_former(), self._highest, txn=txn, job=job,
-            how=Resolution(words["how"]), permitted=lambda: self._permitted(words),
-        )  # fmt: skip
+            self._registry.answers,
+            self._roots.with_former(),
+            self._highest,
+            txn=txn,
+            job=job,
+            how=Resolution(words["how"]),
+            permitted=lambda: self._permitted(words),
+        )
 
     def _sweep_lost(self, words: Words) -> list[dict[str, str]]:
         answers = self._registry.answers

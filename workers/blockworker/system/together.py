@@ -82,11 +82,8 @@ def _make_durable(named: Mapping[int, Sequence[int]], threads: ThreadPoolExecuto
             members.setdefault(key, []).append(number)
     errors = [*(map if len(files) <= _ALONE else threads.map)(_try_sync, files.values())]
     return {
-        number: error
-        for key, error in zip(files, errors, strict=True)
-        if error is not None
-        for number in members[key]
-    }  # fmt: skip
+        number: error for key, error in zip(files, errors, strict=True) if error is not None for number in members[key]
+    }
 
 
 def _try_sync(fd: int) -> OSError | None:

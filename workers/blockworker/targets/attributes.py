@@ -75,10 +75,14 @@ def read_attributes(fd: int, *, largest: int | None = LARGEST) -> Attributes:
         user[name] = value
     label = (_attribute_value(fd, _LABEL) or b"").rstrip(b"\0").decode("ascii", "replace")
     return Attributes(
-        uid=st.st_uid, gid=st.st_gid, mode=stat.S_IMODE(st.st_mode) & PERMISSIONS,
-        acl=acl.unpack_acl(_attribute_value(fd, acl.NAME) or b""), user=user, label=label or None,
+        uid=st.st_uid,
+        gid=st.st_gid,
+        mode=stat.S_IMODE(st.st_mode) & PERMISSIONS,
+        acl=acl.unpack_acl(_attribute_value(fd, acl.NAME) or b""),
+        user=user,
+        label=label or None,
         refused=tuple(refused[:_MOST_REFUSED]),
-    )  # fmt: skip
+    )
 
 
 def parse_attributes(values: object) -> Attributes:

@@ -125,10 +125,15 @@ def commit_device(roots: Roots, record: DeviceRecord, number: int) -> None:
             raise NotPublished(errno.EINVAL, f"target {current.path} was never prepared")
         held.write(
             replace(
-                current, state=DeviceState.VALID, decision_number=number, left_by="", left_at=0.0,
-                manifest=current.prepared, prepared=None,
+                current,
+                state=DeviceState.VALID,
+                decision_number=number,
+                left_by="",
+                left_at=0.0,
+                manifest=current.prepared,
+                prepared=None,
             )
-        )  # fmt: skip
+        )
 
 
 def abort_device(roots: Roots, job: str, number: int) -> str:

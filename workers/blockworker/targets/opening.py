@@ -154,7 +154,7 @@ def _image_tool_options(roots: Roots, image: FormatVolume, path: str, size: int,
 
 def _make_member_files(
     batch: Batch, journal: Journal, member: MemberFiles, *, spec: JobSpec, base: str, place: Root
-) -> Durably[MemberFiles]:  # fmt: skip
+) -> Durably[MemberFiles]:
     roots = batch.roots
     try:
         yield from journal.putting(member)

@@ -36,18 +36,24 @@ NO_ATTRIBUTES: Final = Attributes()
 
 
 def prepare_member(
-    roots: Roots, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    roots: Roots,
+    member: MemberFiles,
+    ranges: Sequence[tuple[int, int]],
+    manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
-) -> Prepared:  # fmt: skip
+) -> Prepared:
     """Run ``preparing_member`` for a single member."""
     with Batch(roots) as batch:
         return do_alone(preparing_member(batch, member, ranges, manifest, wanted))
 
 
 def preparing_member(
-    batch: Batch, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    batch: Batch,
+    member: MemberFiles,
+    ranges: Sequence[tuple[int, int]],
+    manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
-) -> Durably[Prepared]:  # fmt: skip
+) -> Durably[Prepared]:
     """Prove that the staging file is complete and durable, and write its manifest.  Afterwards a commit cannot fail.
 
     ``wanted``: the owner, permissions and other attributes of the image, unless the image replaces a file.  A warning
@@ -98,7 +104,7 @@ def preparing_member(
 
 def _write_manifest(
     directory: int, member: MemberFiles, manifest: Mapping[str, Any], image: os.stat_result
-) -> Durably[Proven]:  # fmt: skip
+) -> Durably[Proven]:
     """Write the manifest under a temporary name, and rename the file once its content is durable."""
     name = unfinished_manifest(member)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

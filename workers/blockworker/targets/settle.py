@@ -191,8 +191,11 @@ def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> Non
         raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
     log.warning(
         "job %s: its transaction is committed here by decision %d, which the registry has lost: that stands, and "
-        "decision %d, to abort it, removes nothing", member.job, record.decision_number, decision_number,
-    )  # fmt: skip
+        "decision %d, to abort it, removes nothing",
+        member.job,
+        record.decision_number,
+        decision_number,
+    )
     commit_member(roots, current, record.decision_number)
 
 

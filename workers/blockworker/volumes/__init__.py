@@ -18,7 +18,7 @@ from blockjobs.model.volumespec import (
     bottom_volume,
     external_driver,
     volume_label,
-)  # fmt: skip
+)
 from blockworker.host.roots import Roots
 from blockworker.records.devices import open_source as open_device
 from blockworker.system.cage.limits import PATIENCE
@@ -57,7 +57,7 @@ def open_source(
         case FormatVolume():
             return open_format(
                 volume, opener_beneath_roots(roots), top_only=top_only, shared=shared, cage=roots.cage, answer=answer
-            )  # fmt: skip
+            )
         case OtherVolume(driver, _, keys):
             return _other_driver(driver, roots).open_source(keys, roots)
         case _:

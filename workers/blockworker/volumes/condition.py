@@ -97,8 +97,16 @@ class Identity:
     def to_list(self) -> list[Any]:
         layers = [layer.to_list() for layer in self.layers]
         return [
-            self.kind, self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns, self.which, str(self.proof), layers
-        ]  # fmt: skip
+            self.kind,
+            self.dev,
+            self.ino,
+            self.size,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.which,
+            str(self.proof),
+            layers,
+        ]
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> Identity:
@@ -166,7 +174,7 @@ def _identity_of(fd: int, path: str, *, still: bool) -> Identity:
             st = os.fstat(fd)
     return Identity(
         "file", st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, which=which_file(fd), proof=proof
-    )  # fmt: skip
+    )
 
 
 def identity_of_image(files: Mapping[int, str], size: int) -> Identity:

@@ -134,9 +134,14 @@ class Vmdk:
         text = os.pread(fd, min(sectors * SECTOR, _LONGEST), start * SECTOR) if 0 < start < 1 << 50 else b""
         kind, parent = _KIND.search(text), _PARENT.search(text)
         return cls(
-            capacity * SECTOR, grain * SECTOR, entries, directory * SECTOR, header[72] == 1,
-            _printable_name(kind[1]) if kind else "", _printable_name(parent[1]) if parent else "",
-        )  # fmt: skip
+            capacity * SECTOR,
+            grain * SECTOR,
+            entries,
+            directory * SECTOR,
+            header[72] == 1,
+            _printable_name(kind[1]) if kind else "",
+            _printable_name(parent[1]) if parent else "",
+        )
 
 
 _AT_THE_END: Final = (1 << 64) - 1  # the directory's offset in a vmdk written as a stream

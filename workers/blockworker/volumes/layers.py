@@ -23,7 +23,7 @@ from blockjobs.model.volumespec import (
     Volume,
     rule_keys,
     volume_label,
-)  # fmt: skip
+)
 from blockworker.host.roots import Roots
 from blockworker.records.devices import open_source as open_device
 from blockworker.volumes import qemuimg

@@ -179,7 +179,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
 
 def _raw_volumes(
     volume: Volume | None, what: str = "source {} is copied"
-) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:  # fmt: skip
+) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:
     """Files and devices read as raw bytes, of a volume and of the layers below, with names for messages."""
     match volume:
         case FileVolume() | DeviceVolume():

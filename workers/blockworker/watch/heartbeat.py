@@ -40,9 +40,13 @@ class Heartbeat:
     """
 
     def __init__(
-        self, hosts: Heartbeats, config: HostConfig, more: Callable[[], Mapping[str, Any]] = dict, *,
+        self,
+        hosts: Heartbeats,
+        config: HostConfig,
+        more: Callable[[], Mapping[str, Any]] = dict,
+        *,
         worker: WorkerName = WorkerName.STEPS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._hosts, self._config, self._more, self._worker = hosts, config, more, worker
         machine.draw_token(config)
         self._machine, self._process = machine.machine_name(config), machine.this_process().text

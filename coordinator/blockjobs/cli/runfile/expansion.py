@@ -96,13 +96,16 @@ def transaction_policies(file: RunFile, only: frozenset[str]) -> dict[str, Polic
         return {ALONE: Policy(grouped=file.completion_mode == "grouped")}
     return {
         txn.name: Policy(
-            grouped=txn.completion_mode == "grouped", offline=txn.offline, retry=txn.retry,
-            retry_wait=txn.retry_wait, succeed_if=txn.succeed_if if isinstance(txn.succeed_if, float) else None,
+            grouped=txn.completion_mode == "grouped",
+            offline=txn.offline,
+            retry=txn.retry,
+            retry_wait=txn.retry_wait,
+            succeed_if=txn.succeed_if if isinstance(txn.succeed_if, float) else None,
             salvaged=txn.succeed_if == units.SALVAGED,
             keep={name: number for name, number in txn.keep.model_dump().items() if number},
         )
         for _, txn in chosen_transactions(file, only)
-    }  # fmt: skip
+    }
 
 
 def draft_jobs(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list[JobDraft], list[Skipped]]:
@@ -116,10 +119,18 @@ def draft_jobs(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[
     known = transaction_policies(file, only)
     for at, job in enumerate(file.jobs):
         target = job.target or file.defaults.target
-        drafts.append(JobDraft(
-            job.id, ALONE, known[ALONE], job.source, target, (file.defaults, job), ("jobs", at),
-            inherited=not job.target,
-        ))  # fmt: skip
+        drafts.append(
+            JobDraft(
+                job.id,
+                ALONE,
+                known[ALONE],
+                job.source,
+                target,
+                (file.defaults, job),
+                ("jobs", at),
+                inherited=not job.target,
+            )
+        )
     names = _Names(file)
     for at, txn in chosen_transactions(file, only):
         drafts += _long_form_drafts(file, at, txn, known[txn.name])
@@ -144,7 +155,7 @@ def draft_jobs(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[
             skipped += [
                 Skipped(transaction=txn.name, host=host, jobs=(path,), why=why)
                 for path, why in fleet.left_out.get(glob, ())
-            ]  # fmt: skip
+            ]
     return drafts, skipped
 
 
@@ -187,18 +198,34 @@ class _Names:
 def _long_form_drafts(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[JobDraft]:
     for number, job in enumerate(txn.jobs):
         yield JobDraft(
-            job.id, txn.name, policy, job.source, job.target or _written_target(file, txn), (file.defaults, txn, job),
-            ("transactions", at, "jobs", number), inherited=not job.target, store=txn.store,
-        )  # fmt: skip
+            job.id,
+            txn.name,
+            policy,
+            job.source,
+            job.target or _written_target(file, txn),
+            (file.defaults, txn, job),
+            ("transactions", at, "jobs", number),
+            inherited=not job.target,
+            store=txn.store,
+        )
 
 
 def _short_form_draft(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> JobDraft:
     txn = file.transactions[at]
     target: Place = ("transactions", at, "target") if txn.target else ("defaults", "target")
     return JobDraft(
-        name, txn.name, policy, f"{one.host}:{one.pattern}", _written_target(file, txn), (file.defaults, txn), place,
-        inherited=True, store=txn.store, short={"source": place, "id": place, "target": target}, host=one.host,
-    )  # fmt: skip
+        name,
+        txn.name,
+        policy,
+        f"{one.host}:{one.pattern}",
+        _written_target(file, txn),
+        (file.defaults, txn),
+        place,
+        inherited=True,
+        store=txn.store,
+        short={"source": place, "id": place, "target": target},
+        host=one.host,
+    )
 
 
 def _hosts_and_sources(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str, Place]]:

@@ -169,9 +169,13 @@ def _plan_run(file: RunFile, drafts: list[JobDraft], terms: RunFields, now: date
     for spec in here:
         transactions.setdefault(spec.transaction, []).append(spec)
     return RunPlan(
-        run, file.name, all(policy.grouped for policy in terms.policies.values()),
-        tuple(map(tuple, transactions.values())), replace(terms, skipped=tuple(skipped)), allowed,
-    )  # fmt: skip
+        run,
+        file.name,
+        all(policy.grouped for policy in terms.policies.values()),
+        tuple(map(tuple, transactions.values())),
+        replace(terms, skipped=tuple(skipped)),
+        allowed,
+    )
 
 
 def _in_place(file: RunFile, drafts: Iterable[JobDraft], specs: Iterable[JobSpec]) -> frozenset[TxnId]:
@@ -192,14 +196,20 @@ def _run_fields(file: RunFile, path: Path, skipped: Iterable[Skipped], only: fro
     return RunFields(
         policies={
             name: replace(policy, succeed_if=100.0)
-            if name in without and policy.offline.what != "skip" and policy.succeed_if is None else policy
+            if name in without and policy.offline.what != "skip" and policy.succeed_if is None
+            else policy
             for name, policy in policies.items()
         },
         stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
-        deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
-        on_overlap=file.on_overlap, file=str(absolute_path(path, "file")),
-        notify=file.notify.said(), skipped=tuple(skipped), overdue=file.overdue, part=bool(only),
-    )  # fmt: skip
+        deadline=file.deadline,
+        hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
+        on_overlap=file.on_overlap,
+        file=str(absolute_path(path, "file")),
+        notify=file.notify.said(),
+        skipped=tuple(skipped),
+        overdue=file.overdue,
+        part=bool(only),
+    )
 
 
 def _job_spec(
@@ -224,10 +234,15 @@ def _job_spec(
     )
     options["options"] = _own_driver_options(at, draft, options)
     return JobSpec(
-        id=job_id, transaction=txn, run=run, source=source, target=target, target_base=base,
+        id=job_id,
+        transaction=txn,
+        run=run,
+        source=source,
+        target=target,
+        target_base=base,
         store=_store_of_target(at, draft, volumespec.volume_path(target.volume), stores),
         **options,
-    )  # fmt: skip
+    )
 
 
 def _complete_target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named | None) -> object:
@@ -251,8 +266,12 @@ def _store_of_target(at: int, draft: JobDraft, path: str | None, stores: Mapping
     """The store that contains a target: the target uses this store's budget, whether the file says so or not."""
     inside = [name for name, store in stores.items() if path and f"{path}/".startswith(f"{store.path}/")]
     if draft.store and draft.inherited and path and draft.store not in inside:
-        raise JobFault(at, "target", f"{path} is not in store '{draft.store}' ({stores[draft.store].path}); "
-                       "a path such as {store}/{host}/{run}/{name} was expected")  # fmt: skip
+        raise JobFault(
+            at,
+            "target",
+            f"{path} is not in store '{draft.store}' ({stores[draft.store].path}); "
+            "a path such as {store}/{host}/{run}/{name} was expected",
+        )
     return draft.store if draft.store in inside else max(inside, key=lambda name: len(stores[name].path), default="")
 
 

@@ -63,10 +63,19 @@ class Cage:
         if program is None:
             raise JobFailed(errno.ENOTSUP, f"images of a format need {tool} on this host (Debian's package {PACKAGE})")
         return [
-            sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(0 if self.lack else self.abi),
-            str(int(self.filters)), str(MEMORY), "-" if listener is None else str(listener), ",".join(map(str, files)),
-            os.path.abspath(program), *arguments,
-        ]  # fmt: skip
+            sys.executable,
+            "-I",
+            "-S",
+            launch.__file__,
+            str(os.getpid()),
+            str(0 if self.lack else self.abi),
+            str(int(self.filters)),
+            str(MEMORY),
+            "-" if listener is None else str(listener),
+            ",".join(map(str, files)),
+            os.path.abspath(program),
+            *arguments,
+        ]
 
 
 @cache
