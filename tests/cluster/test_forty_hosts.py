@@ -126,7 +126,7 @@ def test_skip_goes_without_them_says_so_and_is_partial(forty, command):
     assert code == 4, err
     assert out.startswith(f"run {run}: 38 jobs on 38 hosts, 2 skipped\n")
     assert f"run {run} committed: 38 jobs, " in err
-    assert ", 2 skipped (its file says that this will do)" in err
+    assert ", 2 skipped (accepted by the run file)" in err
     assert "  web40 skipped: web40-host: host 'web40' is down since " in err
     assert committed(forty, run) == HOSTS[:-2]
     assert command("wait", run)[0] == 4

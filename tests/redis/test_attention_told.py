@@ -214,8 +214,8 @@ def test_a_notice_of_the_end_that_was_given_up_is_told_to_the_others_and_theirs_
     assert fleet.registry.attention.watched() == [RUN], "its notice is not told yet"
     notices.failed(notices.take(RunId(RUN), 0, "me", lease=9), "HTTP 503")
     lookout.look()
-    about = "that run nightly-20261122T103000Z ended (success) was not told to https://broken.example.com/***"
-    assert told(fleet) == [f"{about}, and is given up after 1 try: HTTP 503"]
+    about = "the notification 'success' of run nightly-20261122T103000Z was not sent to https://broken.example.com/***"
+    assert told(fleet) == [f"{about}, given up after 1 try: HTTP 503"]
     taken = notices.take(RunId(RUN), 1, "me", lease=9)
     assert (taken.url, taken.said["verdict"], taken.said["needs"][0]["cause"]) == (URL, "attention", "untold")
     notices.failed(taken, "HTTP 503")
@@ -333,5 +333,5 @@ def test_show_status_and_doctor_say_the_same_and_by_the_thresholds_of_the_coordi
         assert f"  needs attention: {stopped}\n" in out, words
         assert f"  needs attention: {held[:-2]}" in out, words
     shown = command("show", RUN)[1]
-    assert f"notice: attention to https://ops.example.com/***: not told yet, 0 tries ({stopped}; and " in shown
+    assert f"notice: attention to https://ops.example.com/***: not sent yet, 0 tries ({stopped}; and " in shown
     assert '"cause": "stopped"' in command("show", RUN, "--json")[1]

@@ -120,5 +120,5 @@ def test_a_host_is_limited_and_shown_so(here, command):
 def test_their_events_are_sentences(nas, command):
     command("hosts", "set", "alpha", "--speed", "1KiB")
     _, out, _ = command("events", "--since", "0")
-    assert "nas1: store takes 8 at once, 800.0 MiB/s, says run " in out
+    assert "nas1: store takes 8 at once, 800.0 MiB/s, set by run " in out
     assert "alpha: limited to 1.0 KiB/s by " in out

@@ -173,7 +173,7 @@ CASES = {
     Exit.FAILED: (end_with_a_failure, "no such source"),
     Exit.REFUSED: (be_refused, "host 'beta' is not known"),
     Exit.NO_REDIS: (find_no_redis, "Redis is not reachable"),
-    Exit.PARTIAL: (end_in_part, "its file says that this will do"),
+    Exit.PARTIAL: (end_in_part, "accepted by the run file"),
     Exit.TIMED_OUT: (wait_for_too_long, "timed out"),
     Exit.GONE: (lose_the_run, "is gone from the registry"),
     Exit.FAULT: (meet_a_fault, "ZeroDivisionError"),

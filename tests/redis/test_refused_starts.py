@@ -64,7 +64,7 @@ def test_a_refused_start_is_told_once_with_its_reason_by_the_coordinator(fleet, 
             says = "has no such transaction"
     code, _, err = command(*words)
     assert code == 2
-    assert "that it was refused is told to https://ops.example.com/***" in err
+    assert "a notification of the refusal goes to https://ops.example.com/***" in err
     (said,) = told(fleet)
     assert (said["verdict"], said["name"], said["run"], said["needs"][0]["cause"]) == (
         "attention",
@@ -98,7 +98,7 @@ def test_the_events_show_whether_it_was_told(fleet, command, file):
     command("run", str(file))
     ((run, number),) = fleet.registry.notices.due()
     fleet.registry.notices.sent(fleet.registry.notices.take(run, number, "me", lease=60))
-    assert "attention was told to https://ops.example.com/***" in command("events")[1]
+    assert "notification 'attention' sent to https://ops.example.com/***" in command("events")[1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_of_a_wrong_file_those_are_told_whom_it_names_where_that_can_be_read(fle
     code, _, err = command("run", str(file))
     assert code == 2
     assert [said["name"] for said in told(fleet)] == [name] * bool(name)
-    assert ("is told to" in err) == bool(name)
+    assert ("a notification of the refusal goes to" in err) == bool(name)
 
 
 def test_a_terminal_is_somebody(fleet, command, file, monkeypatch):

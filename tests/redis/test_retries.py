@@ -117,7 +117,7 @@ def test_the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_i
     assert fleet.next(SECOND) == AwaitTurn()
     assert begin(fleet) == []
     assert "try 2 of 3 begins at " in command("show", JOB.id)[1]
-    assert "; before: it broke\n" in command("show", JOB.id)[1]
+    assert "; the last try failed: it broke\n" in command("show", JOB.id)[1]
     fleet.client.zadd(keys.retries(), {SECOND: 1})  # the hour is over
     Deadlines(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.next(SECOND) == Do(Step.OPEN, frozenset({ALPHA}))

@@ -163,8 +163,8 @@ def test_show_says_how_far_it_came_and_nothing_secret(fleet, command):
     registry.notices.failed(registry.notices.take(run, 1, "me", lease=9), "HTTP 503")
     code, out, _ = command("show", run)
     assert code == 0
-    assert "success to https://one.example.com/***: told at" in out
-    assert "success to https://two.example.com: not told, given up after 1 try: HTTP 503" in out
+    assert "success to https://one.example.com/***: sent at" in out
+    assert "success to https://two.example.com: not sent, given up after 1 try: HTTP 503" in out
     assert "hidden" not in out + command("show", run, "--json")[1] + command("events")[1]
 
 
@@ -176,7 +176,9 @@ name: nightly
 notify: {success: ["https://hc.example.com/x"], failure: ["https://hc.example.com/x", "mailto://ops:hidden@example.com"]}
 jobs: [{id: one, source: "alpha:/srv/one.img", target: "alpha:/backup/{run}/one.img"}]
 """
-WRONG = "notify.failure[1]: mailto://example.com cannot be told, as apprise is not installed where the coordinator runs"
+WRONG = (
+    "notify.failure[1]: mailto://example.com cannot be notified, as apprise is not installed where the coordinator runs"
+)
 
 
 @pytest.fixture

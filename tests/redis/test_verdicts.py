@@ -78,7 +78,7 @@ def test_each_transaction_is_counted_for_itself(fleet, command, failing, plan, *
 def test_a_job_that_is_dismissed_still_counts(fleet, command):
     ended(fleet, mixed(succeed_if=60.0), ["c"])
     assert command("dismiss", RUN)[0] == 0
-    assert command("wait", RUN)[:2] == (4, f"{RUN}: partly succeeded, and its file says that this will do\n")
+    assert command("wait", RUN)[:2] == (4, f"{RUN}: partly succeeded, accepted by the run file\n")
 
 
 def test_what_was_left_out_is_told_by_the_events_and_by_show(fleet, command):

@@ -33,7 +33,7 @@ LONE = replace(OWES, owing={"web1": 1})
 LINE = LineSeen(host="web1", waiting=3, free=1, slots=2, since=NOW - 15 * MINUTE)
 STANDS = "3 jobs wait for a slot on host web1, 1 of 2 slots are free, and none began for 15m"
 STANDS_STILL = "an error stopped job r.a on host web1: No space left on device; blockjobs resume r.a"
-GIVEN_UP = "that run r ended (failure) was not told to https://h/***, and is given up after 5 tries: HTTP 503"
+GIVEN_UP = "the notification 'failure' of run r was not sent to https://h/***, given up after 5 tries: HTTP 503"
 NOTICE = NoticeSeen(number=0, outcome="failure", url="https://h/***", tries=5, error="HTTP 503")
 
 

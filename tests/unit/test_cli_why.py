@@ -92,7 +92,7 @@ CASES = {
     "host-dies-under-it": (scene("running", claimed=True, hosts=[host(state="down")]), [f"host db1 is down {AGO}"]),
     "nobody-rings": (
         scene("running", ahead=0, dead=["coordinator"]),
-        ["waits for a slot on db1: 0 running, 0 ahead", "the coordinator is not running: no host is rung"],
+        ["waits for a slot on db1: 0 running, 0 ahead", "the coordinator is not running: waiting jobs are not started"],
     ),
     "user": (scene("paused", holds={"user": ""}, held_since={"user": THEN / 1000}), [f"held by user ({AGO})"]),
     "error": (scene("paused", holds={"user": "disk is full"}), ["held by user: disk is full"]),
@@ -129,7 +129,7 @@ CASES = {
     ),
     "nobody-decides": (
         scene("pending", transaction=txn("prepare", db1={"prepare": 0}), dead=["finalizer"]),
-        ["waits for the finalizer", "the finalizer is not running: no transaction goes on"],
+        ["waits for the finalizer", "the finalizer is not running: transactions are not opened, decided or ended"],
     ),
     "not-published": (
         scene("pending", unsettled="/b exists", transaction=txn("settle", "commit", db1={"settle": 1})),

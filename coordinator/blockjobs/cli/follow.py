@@ -172,7 +172,7 @@ def outcome_lines(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), 
     without = [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
     if len(skipped) > SHOWN:
         without.append(f"  ... and {len(skipped) - SHOWN} more: blockjobs show {run_id}")
-    enough = " (its file says that this will do)" if met else ""
+    enough = " (accepted by the run file)" if met else ""
     word = tally.outcome
     if word is RunOutcome.SKIPPED:
         return [f"run {run_id} skipped after {took}: {replaced_text(tally.replaced)}"]

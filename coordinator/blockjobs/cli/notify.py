@@ -59,9 +59,9 @@ def test(url: str, outcome: str) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise BlockjobsError(f"BLOCKJOBS_NOTIFY_SECRET_FILE: {error}") from None
     if why := send_notice(url, said, secret):
-        raise BlockjobsError(f"{public_url(url)} was not told: {why}")
+        raise BlockjobsError(f"the message could not be sent to {public_url(url)}: {why}")
     signed = ", signed" if secret and url_carrier(url) is Kind.WEBHOOK else ""
-    click.echo(f"{public_url(url)} was told (at most {LIMIT:.0f} s a try{signed})")
+    click.echo(f"message sent to {public_url(url)} (at most {LIMIT:.0f} s a try{signed})")
     return 0
 
 

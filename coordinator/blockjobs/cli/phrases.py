@@ -87,7 +87,7 @@ def _hold_sentence(f: Mapping[str, str]) -> str:
 
 def _cut_sentence(f: Mapping[str, str]) -> str:
     frozen = float(f["frozen"])
-    stood = f", it stood still for {short_duration_text(frozen)}" if frozen else ""
+    stood = f", the source was frozen for {short_duration_text(frozen)}" if frozen else ""
     said = f"its source is cut: {f['how']}, in {short_duration_text(float(f['end']) - float(f['begin']))}{stood}"
     return f"{said}; {CRASHED}" if f.get("consistency") == CRASH else said
 
@@ -125,19 +125,19 @@ def _submission_sentence(f: Mapping[str, str]) -> str:
 
 def _store_sentence(f: Mapping[str, str]) -> str:
     jobs = f"{f['jobs']} at once" if f["jobs"] != "0" else "any number of copies"
-    return f"store takes {jobs}, {speed_text(int(f['speed']))}, says {f['by']}"
+    return f"store takes {jobs}, {speed_text(int(f['speed']))}, set by {f['by']}"
 
 
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       _submission_sentence,
-    "RUN_LAUNCHED":        lambda _: "its turn has come: it begins",
-    "CLOCK_JUMPED":        lambda f: f"put {float(f['seconds']):+.1f} s; what is due stays as far away as it was",
+    "RUN_LAUNCHED":        lambda _: "leaves the queue and starts",
+    "CLOCK_JUMPED":        lambda f: f"clock put {float(f['seconds']):+.1f} s; deadlines and retries stay as far away",
     "RUN_REPLACED":        lambda f: f"skipped: {replaced_text(f['by'])}",
-    "RUN_LATE":            lambda f: f"{f['reason']}: what is not decided is cancelled",
+    "RUN_LATE":            lambda f: f"{f['reason']}: undecided transactions are cancelled",
     "RUN_ENDED":           _run_end_sentence,
     "TRANSACTION_CUT":     _all_cut,
-    "NOTICE_SENT":         lambda f: f"{f['outcome']} was told to {f['url']}",
-    "NOTICE_FAILED":       lambda f: f"{f['outcome']} could not be told to {f['url']}: {f['error']}",
+    "NOTICE_SENT":         lambda f: f"notification '{f['outcome']}' sent to {f['url']}",
+    "NOTICE_FAILED":       lambda f: f"notification '{f['outcome']}' could not be sent to {f['url']}: {f['error']}",
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
     "JOB_STATUS_CHANGE":   _status_sentence,
     "JOB_HELD":            _hold_sentence,
@@ -147,7 +147,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_CUT":             _cut_sentence,
     "JOB_SPEED":           lambda f: f"speed: {speed_text(int(f['speed']))}",
     "JOB_CALLED_OFF":      lambda f: f"called off: {f['reason']}",
-    "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
+    "JOB_FINALIZED":       lambda _: "finalize was requested",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
     "JOB_WARNING":         lambda f: f"warning: {f['text']}",
     "JOB_RESOLVED":        lambda f: f"resolved by {f['how']}, as {f['published-as']}",
@@ -162,12 +162,12 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "TARGET_PRUNED":       lambda f: f"{f['target']} was pruned" if not f["why"] else f"{f['target']} was {f['why']}",
     "TARGET_LEFT":         lambda f: f"{f['target']} was not pruned: {f['why']}",
     "TARGET_FOUND":        lambda f: f"{f['target']} was found by a rescan",
-    "TARGET_MOVED":        lambda f: f"{f['target']} is where it lies now",
-    "TARGET_COUNTED":      lambda f: f"{f['target']} was found by a rescan, and the rules of keep hold for it now",
+    "TARGET_MOVED":        lambda f: f"the backup now lies at {f['target']}",
+    "TARGET_COUNTED":      lambda f: f"{f['target']} was found by a rescan, and `keep` applies to it from now on",
     "STORE_SET":           _store_sentence,
     "STORE_REMOVED":       lambda f: f"store removed by {f['by']}",
     "HOST_LIMITED":        lambda f: f"limited to {speed_text(int(f['speed']))} by {f['by']}",
-    "HOST_RENAMED":        lambda f: f"host is called {f['to']} from now on, says {f['by']}",
+    "HOST_RENAMED":        lambda f: f"host was renamed to {f['to']} by {f['by']}",
     "HOST_REMOVED":        lambda f: f"host was removed by {f['by']}",
     "HOST_UP":             lambda _: "host is up",
     "HOST_DOWN":           lambda f: f"host is {f['state']}",

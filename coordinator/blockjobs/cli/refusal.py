@@ -59,4 +59,4 @@ def tell_refusal(file: Path, url: str | None, why: str) -> None:
         unique = ids.run_id(name, datetime.now(UTC))
         said_then = attention_body(unique, name, fleet.registry.attention.to_json([need]))
         if fleet.registry.attention.tell_of_name(need, unique, said_then, urls):
-            click.echo(f"that it was refused is told to {', '.join(map(public_url, urls))}", err=True)
+            click.echo(f"a notification of the refusal goes to {', '.join(map(public_url, urls))}", err=True)

@@ -261,11 +261,11 @@ def about_notice(notice: NoticeView, now: float) -> str:
     who = f"{notice.outcome} to {notice.url}"
     match notice.state:
         case "sent":
-            told = f"told at {time_of_day(notice.at / 1000, now)}, {tries}"
+            told = f"sent at {time_of_day(notice.at / 1000, now)}, {tries}"
         case "failed":
-            told = f"not told, given up after {tries}: {notice.error}"
+            told = f"not sent, given up after {tries}: {notice.error}"
         case _:
-            told = f"not told yet, {tries}"
+            told = f"not sent yet, {tries}"
             told += f": {notice.error}; next at {time_of_day(notice.due / 1000, now)}" * bool(notice.error)
     return f"{who}: {told}" + f" ({notice.about})" * bool(notice.about)
 

@@ -25,4 +25,4 @@ def notify_target_error(notices: Notices, notify: Mapping[str, Sequence[str]]) -
     url = first_of_apprise(notify)
     if not url or notices.has_apprise() is not False:
         return ""
-    return f"{url} cannot be told, as apprise is not installed where the coordinator runs: {INSTALL} there"
+    return f"{url} cannot be notified, as apprise is not installed where the coordinator runs: {INSTALL} there"

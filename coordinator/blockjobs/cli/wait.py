@@ -20,7 +20,7 @@ from blockjobs.registry.odd import Unreadable
 
 WORDS: Final = {
     Verdict.ALL: "succeeded",
-    Verdict.PARTIAL: "partly succeeded, and its file says that this will do",
+    Verdict.PARTIAL: "partly succeeded, accepted by the run file",
     Verdict.FAILED: "failed or cancelled",
 }
 

@@ -133,7 +133,9 @@ def _slot_reasons(scene: Scene) -> list[str]:
     else:
         ahead = f", {scene.ahead} ahead" if scene.ahead is not None else ""
         text = f"waits for a slot on {job.host}: {host.running} running{ahead}"
-    return [text] if scene.daemons["coordinator"] else [text, "the coordinator is not running: no host is rung"]
+    if scene.daemons["coordinator"]:
+        return [text]
+    return [text, "the coordinator is not running: waiting jobs are not started"]
 
 
 def _peer_reasons(scene: Scene) -> list[str]:
@@ -162,7 +164,8 @@ def _barrier_reasons(scene: Scene) -> list[str]:
         told.append(f"queued: waits for run {scene.behind} to end")
     elif txn.begins and not txn.decision:
         tries = f"try {scene.job.tries} of {scene.job.tries + txn.retry}"
-        told.append(f"{tries} begins at {time_of_day(txn.begins / 1000, scene.now)}; before: {scene.job.failed_with}")
+        begins = time_of_day(txn.begins / 1000, scene.now)
+        told.append(f"{tries} begins at {begins}; the last try failed: {scene.job.failed_with}")
     elif txn.barrier == "finalize" and not txn.decision:
         told.append(f"waits for finalize {since_text(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
     else:
@@ -177,7 +180,7 @@ def _barrier_reasons(scene: Scene) -> list[str]:
         else:
             told.append("waits for the finalizer")
     if not scene.daemons["finalizer"]:
-        told.append("the finalizer is not running: no transaction goes on")
+        told.append("the finalizer is not running: transactions are not opened, decided or ended")
     return told
 
 

@@ -137,9 +137,9 @@ class Coordinator:
         self.registry.submit.recover(now, self.quarantine.handle)
         part("messages to hosts that are down", self._withdraw)
         for volume in part("volumes that are reserved", partial(self.registry.nodes.expire, now)) or ():
-            log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
+            log.warning("volume %s: the reservation has expired, as its owner is gone or got no answer", volume)
         for job, reason in part("holds of jobs", partial(self.registry.verbs.expire, now)) or ():
-            log.info("job %s: no longer held by %s: its time is over", job, reason)
+            log.info("job %s: the hold of %s has expired", job, reason)
         for reason in part("what holds many jobs", partial(self.registry.holds.reap, now)) or ():
             log.info("'%s' no longer holds any job", reason)
 
@@ -157,7 +157,7 @@ class Coordinator:
             limit=self.shares.at_first,
             hanging=self._hanging.get(host, ()),
         ):
-            log.debug("job %s: ringing %s", job, host)
+            log.debug("job %s: host %s is asked to start a copy", job, host)
             self.doorbell.copy(host, job)
 
     def _watch_clock(self) -> None:
@@ -175,7 +175,7 @@ class Coordinator:
             )
         else:
             log.warning(
-                "nobody has looked at Redis' clock for %.0f h: nothing is forgotten for %.0f h",
+                "Redis' clock was not observed for %.0f h: nothing is forgotten for %.0f h",
                 ms / 3.6e6,
                 UNCERTAIN / 3600,
             )

@@ -43,13 +43,13 @@ class Deadlines:
 
     def launch(self, each: Each = call_unguarded) -> None:
         for run in self.registry.submit.advance(each):
-            log.info("run %s: its turn has come", run)
+            log.info("run %s: leaves the queue and starts", run)
 
     def look(self, now: int, each: Each = call_unguarded) -> None:
         """Carry out the due limits; ``now``: milliseconds by the steady clock."""
         for run, why in self.registry.timeouts.late(now, each):
             log.warning("run %s: %s", run, why)
         for txn in self.registry.retries.begin(now, each):
-            log.info("transaction %s: its time has come", txn)
+            log.info("transaction %s: the next try begins", txn)
         for job in self.registry.timeouts.waited(now, each):
-            log.warning("job %s: nobody resumed it: it is given up", job)
+            log.warning("job %s: not resumed within hold-timeout: the job is given up", job)

@@ -157,14 +157,14 @@ class Finalizer:
         # True also when the registry was emptied while Redis ran
         if (run_id, incarnation) != (self._run_id, self._incarnation):
             if memory.note_restart(run_id, hosts):
-                log.warning("Redis was started anew: nothing is decided with a host until it is heard")
+                log.warning("Redis was started anew: no transaction is decided before its hosts have sent a heartbeat")
             raise_format(self.registry.client)
             self._run_id, self._incarnation = run_id, incarnation
             self._doubts = dict.fromkeys(self._doubts, STARTED_ANEW)  # an older registry was not told yet
         memory.hear()
         doubt = memory.doubt_all(self.remembered.known.number)
         if doubt and doubt != self._doubt:
-            log.error("nothing at all is decided: %s", doubt)
+            log.error("no transaction is decided: %s", doubt)
         self._doubt = doubt
 
     def _notice_absence(self, now: float) -> None:
@@ -296,7 +296,7 @@ class Finalizer:
                 log.info("transaction %s: %s", view.txn, decision)
             return None
         if self._doubts.get(view.txn) != doubt:
-            log.error("transaction %s: nothing is decided: %s", view.txn, doubt)
+            log.error("transaction %s: not decided: %s", view.txn, doubt)
             self.registry.transactions.barrier(view.txn, view.barrier, doubt)
             self._doubts[view.txn] = doubt
         return False

@@ -62,7 +62,10 @@ class Lookout:
             said = attention_body(run, view.name, attention.to_json(needs), run=run)
             if attention.tell(run, needs, said, urls):
                 log.warning(
-                    "run %s: needs attention: %s; told to %s", run, needs[0].text, ", ".join(map(public_url, urls))
+                    "run %s: needs attention: %s; notification queued for %s",
+                    run,
+                    needs[0].text,
+                    ", ".join(map(public_url, urls)),
                 )
         if over:
             attention.unwatch(run)
@@ -76,4 +79,4 @@ class Lookout:
         unique = f"{seen.name}.{need.mark}"
         said = attention_body(unique, seen.name, attention.to_json([need]))
         if attention.tell_of_name(need, unique, said, seen.urls):
-            log.warning("%s; told to %s", need.text, ", ".join(map(public_url, seen.urls)))
+            log.warning("%s; notification queued for %s", need.text, ", ".join(map(public_url, seen.urls)))

@@ -53,7 +53,7 @@ def run_daemon(name: str, once: Callable[[], None], stop: threading.Event) -> No
             away = True
             stop.wait(0.5)
         except Exception:
-            log.exception("%s: an error nobody expected; the next turn is in %.0f s", name, REST)
+            log.exception("%s: unexpected error; next try in %.0f s", name, REST)
             stop.wait(REST)
         if report_due():
             report_alive()

@@ -61,7 +61,7 @@ class Notifier:
     def once(self) -> None:
         """Do one turn: announce ended runs, try due notices, and watch for conditions that need a person."""
         for run in self.registry.notices.untold():
-            self.quarantine.handle(f"run {run}: who is told of its end", partial(self.announce, run))
+            self.quarantine.handle(f"run {run}: the notifications of its end", partial(self.announce, run))
         self._tries = {each for each in self._tries if not each.done()}
         for run, number in self.registry.notices.due()[: LANES - len(self._tries)]:
             take = partial(self.registry.notices.take, run, number, uuid.uuid4().hex, lease=self.limit + MARGIN)
@@ -90,7 +90,7 @@ class Notifier:
             failures=tuple(self._failures(run)) if view.failed else (), replaced=view.replaced,
         )  # fmt: skip
         if self.registry.notices.announce(run, run_end_body(ended, run), [(outcome, url) for url in urls]):
-            log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(public_url, urls)))
+            log.info("run %s: notification '%s' queued for %s", run, outcome, ", ".join(map(public_url, urls)))
 
     def _failures(self, run: RunId) -> Iterator[Failure]:
         """The first jobs that failed by themselves and are not dismissed, in the order of the file."""
@@ -114,21 +114,23 @@ class Notifier:
             return
         if not why:
             if notices.sent(taken):
-                log.info("run %s: %s was told (try %d)", taken.run, who, taken.tries)
+                log.info("run %s: notification sent to %s (try %d)", taken.run, who, taken.tries)
         elif (delay := again_after(taken.tries, self.delays)) is None:
             if notices.failed(taken, why):
                 log.error(
-                    "run %s: %s was not told, and is given up after %d tries: %s", taken.run, who, taken.tries, why
+                    "run %s: notification to %s failed, given up after %d tries: %s", taken.run, who, taken.tries, why
                 )
         elif notices.again(taken, delay, why):
-            log.warning("run %s: %s was not told: %s; tried again in %.0f s", taken.run, who, why, delay)
+            log.warning("run %s: notification to %s failed: %s; next try in %.0f s", taken.run, who, why, delay)
 
     def _lane(self, taken: TakenNotice) -> None:
         """The edge of a thread: after an error the notice is sent again when the taker counts as dead."""
         try:
             self.tell(taken)
         except redis.RedisError as error:
-            log.warning("run %s: whether %s was told could not be noted: %s", taken.run, public_url(taken.url), error)
+            log.warning(
+                "run %s: result of the notification to %s not recorded: %s", taken.run, public_url(taken.url), error
+            )
         except Exception:
             log.exception("run %s: notice %d", taken.run, taken.number)
 

@@ -68,4 +68,4 @@ class PruneThread:
             return
         outcomes = [each for each in self._prune(name, after=run) if each.state != "kept"]
         if outcomes:
-            log.info("run %s: committed; of earlier runs: %s", run, prune_summary(outcomes))
+            log.info("run %s: committed; prune of earlier runs: %s", run, prune_summary(outcomes))

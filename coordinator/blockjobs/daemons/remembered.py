@@ -45,7 +45,7 @@ class Remembered:
             record = json.loads(self._file.read_text(encoding="utf-8"))
             return DecisionsKnown(str(record["registry"]), int(record["number"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("%s cannot be read: what this finalizer has decided before is not known: %s", self._file, error)
+            log.error("%s cannot be read: the earlier decisions of this finalizer are not known: %s", self._file, error)
             return DecisionsKnown("", 0)
 
     def _write_on(self, file: Path) -> None:
@@ -82,5 +82,5 @@ def find_place(state: str) -> Path | None:
         place.mkdir(mode=0o700, exist_ok=True)
     if os.access(place, os.W_OK | os.X_OK):
         return place
-    log.warning("%s cannot be made or written: what was decided is known to hosts alone", place)
+    log.warning("%s cannot be made or written: decisions are recorded on hosts alone", place)
     return None

@@ -198,7 +198,7 @@ def _notice_needs(seen: RunSeen) -> Iterator[Need]:
     for notice in seen.notices:
         tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
         text = (
-            f"that run {seen.id} ended ({notice.outcome}) was not told to {notice.url}, and is given up after {tries}"
+            f"the notification '{notice.outcome}' of run {seen.id} was not sent to {notice.url}, given up after {tries}"
         )
         yield Need(cause=Cause.UNTOLD, subject=f"notice {notice.number}", text=f"{text}: {notice.error}")
 

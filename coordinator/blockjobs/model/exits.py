@@ -41,11 +41,11 @@ MEANINGS: Final[Mapping[Exit, tuple[str, str]]] = {
         "Redis does not answer, refuses, or would lose what it acknowledges; nothing was started", FAILURE,
     ),
     Exit.PARTIAL: (
-        "not every job committed, and the file says that this will do; or a later start took its place in line",
+        "partly committed, accepted by the run file (`succeed-if`, `offline: skip`); or replaced by a later start",
         f"{SUCCESS} (`SuccessExitStatus=4`)",
     ),
-    Exit.TIMED_OUT: ("the time of `--timeout` is over, and what was awaited is not", FAILURE),
-    Exit.GONE: ("the run is gone from the registry: nobody can say how it ended", FAILURE),
+    Exit.TIMED_OUT: ("the time of `--timeout` passed before the awaited end", FAILURE),
+    Exit.GONE: ("the run is gone from the registry, and its outcome is unknown", FAILURE),
     Exit.LOST_SIGHT: (
         "Redis was away for longer than `--patience`: the run goes on, or the message says that this is not known",
         FAILURE,
