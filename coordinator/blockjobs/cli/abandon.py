@@ -11,15 +11,16 @@ from blockjobs.client.fleet import Fleet
 
 @click.command()
 @click.argument("host")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @redis_option
 def abandon(host: str, yes: bool, url: str | None) -> None:
-    """End what a lost host still owes, for good.
+    """End the open work of a lost host, for good.
 
-    Its jobs fail with an error that says so. A transaction that is not decided aborts everywhere; of one that is, the
-    other hosts' members are not touched. Should it come back after all, it removes, or publishes, what it had begun.
+    The jobs of the host fail with an error that names the cause. Undecided transactions abort on every host; where a
+    transaction is decided, the members on other hosts stay as they are. A host that comes back after all removes or
+    publishes the files that it had begun, as decided.
 
-    A host that is merely down needs nothing of this: it settles when it is back.
+    A host that is only down for a while needs no `abandon`: the host settles its transactions when it is back.
 
     \b
     Example:

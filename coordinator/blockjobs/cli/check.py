@@ -26,12 +26,13 @@ from blockjobs.model.runs import NameUsed, RunPlan
 @file_options
 @redis_option
 def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str | None) -> None:
-    """Say whether a run FILE is in order; asks no host, and starts nothing.
+    """Check a run FILE for errors; no host is asked, and nothing is started.
 
-    Where the file names somebody who is told through apprise (mail, chats, pagers), the coordinator has to have it: it
-    says so in Redis.  Without Redis that is said to be not known, and all the rest is checked.
+    Notification targets other than webhooks (mail, chats, pagers) need apprise on the machine of the coordinator; the
+    coordinator reports in Redis whether apprise is there. Without Redis this is reported as not known, and everything
+    else is checked.
 
-    Exit code 0: it is in order; 2: it is not, and one line says where.
+    Exit code 0: the file is in order; 2: the file has an error, and one line names the place.
 
     \b
     Example:

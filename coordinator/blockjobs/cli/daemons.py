@@ -26,10 +26,10 @@ from blockjobs.cli.options import redis_option
 @click.command()
 @redis_option
 @click.option("--qmp", type=click.Path(path_type=Path), metavar="PATH", help="Serve QMP on this Unix socket.")
-@click.option("--qmp-tcp", metavar="ADDR:PORT", help="Serve QMP here, too, over TLS; needs the three --tls options.")
+@click.option("--qmp-tcp", metavar="ADDR:PORT", help="Serve QMP over TLS here; needs the three --tls options.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate of this server.")
-@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its key.")
-@click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Authority of the clients allowed.")
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Private key of the certificate.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Authority of the allowed clients.")
 def coordinator(
     *,
     url: str | None,
@@ -39,13 +39,13 @@ def coordinator(
     tls_key: Path | None,
     tls_ca: Path | None,
 ) -> None:
-    """Run the coordinator: it rings hosts, judges who is alive, recovers what was forgotten, and tells of runs' ends.
+    """Run the coordinator: start waiting jobs, judge hosts, recover lost work, and send notifications.
 
-    Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.  What runs left behind is
-    forgotten after BLOCKJOBS_KEEP_RUNS_DAYS (90) and their events after BLOCKJOBS_KEEP_EVENTS_DAYS (7).  A run needs
-    a person where a job is held for BLOCKJOBS_HELD_MINUTES (30), a host owes an answer for BLOCKJOBS_OWES_MINUTES (10),
-    or jobs wait beside free slots for BLOCKJOBS_IDLE_MINUTES (15).
-    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
+    Webhooks are signed if BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set. Records of runs are kept for
+    BLOCKJOBS_KEEP_RUNS_DAYS (90), and events for BLOCKJOBS_KEEP_EVENTS_DAYS (7). A run needs attention when a job is
+    held for BLOCKJOBS_HELD_MINUTES (30), a host owes an answer for BLOCKJOBS_OWES_MINUTES (10), or jobs wait beside
+    free slots for BLOCKJOBS_IDLE_MINUTES (15). Exit code 3: Redis does not answer, or a restart of Redis would lose
+    acknowledged data.
     """
     # Celery takes half a second to import; only serving commands pay.
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
@@ -120,9 +120,9 @@ def serving_qmp(url: str, doorbell: Doorbell, path: Path | None, over: Tls | Non
     "[default: STATE_DIRECTORY, which systemd sets]",
 )
 def finalizer(url: str | None, state: str | None) -> None:
-    """Run the finalizer: deferred completion, and the commit or abort of every transaction.
+    """Run the finalizer: open transactions, decide on commit or abort, and end runs.
 
-    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
+    Exit code 3: Redis does not answer, or a restart of Redis would lose acknowledged data.
     """
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415

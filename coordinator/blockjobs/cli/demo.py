@@ -58,13 +58,13 @@ BROKEN_JOB: Final = "web2-root"
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-data"),
     show_default=True,
-    help="Where everything is kept; made anew.",
+    help="Directory for all files of the demo; made anew.",
 )
-@click.option("--size", type=SizeType(), default="256MiB", show_default=True, help="Of each disk image.")
+@click.option("--size", type=SizeType(), default="256MiB", show_default=True, help="Size of each disk image.")
 def demo(directory: Path, size: int) -> int:
-    """Show a backup run of three hosts that commits, one that fails, and that nothing of it is left.
+    """Show a backup run of three hosts that commits, and a run that fails and leaves no files behind.
 
-    Needs no root, no Redis, and about 4 times the images' size of disk.
+    Needs no root user, no Redis, and disk space of about 4 times the size of the images.
 
     \b
     Example:

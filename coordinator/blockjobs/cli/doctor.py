@@ -31,10 +31,10 @@ COLORS = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.
 @click.option("--json", "json", is_flag=True, help="Print the findings as JSON.")
 @redis_option
 def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
-    """Look at Redis, the daemons and the hosts (all, or those named): one line a finding.
+    """Check Redis, the daemons and the hosts (all, or the named HOSTs): one line for each finding.
 
-    On each write root, tiny files are made and removed again, to see what its file system can do.
-    Exit code 0: no error was found; 1: one was; 3: Redis does not answer.
+    On each write root, small files are made and removed again, to find the abilities of the file system. Exit code 0:
+    no error was found; 1: at least one error was found; 3: Redis does not answer.
 
     \b
     Example:

@@ -20,7 +20,7 @@ from blockjobs.registry.views import JobView
 @cause_option
 @for_option
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait for rest at most so long; 0: not at all."
+    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to wait until the jobs rest; 0: do not wait."
 )
 @redis_option
 def drain(what: str, cause: str, seconds: float | None, timeout: float | None, url: str | None) -> None:
@@ -29,7 +29,7 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
     Their attempts end once what they copied is durable: files are closed and slots free. Jobs that start later are
     held too. Steps of a transaction (open, commit, abort) still happen: stop the host's workers to end those.
 
-    Exit code 0: at rest; 5: the time is over, and a job is not.
+    Exit code 0: every job is at rest; 5: the time of the wait is over, and at least one job still runs.
 
     \b
     Example:

@@ -21,12 +21,12 @@ from blockjobs.registry.odd import Unreadable
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--follow", is_flag=True, help="Stay and print what happens, until Ctrl-C.")
-@click.option("--since", metavar="SEQ", help="Only what came after this event; 'now': only what comes.")
-@click.option("--json", "json", is_flag=True, help="One JSON object a line; its 'seq' is what --since takes.")
+@click.option("--follow", is_flag=True, help="Stay, and print new events until Ctrl-C.")
+@click.option("--since", metavar="SEQ", help="Only events after this one; 'now': only future events.")
+@click.option("--json", "json", is_flag=True, help="One JSON object for each line; --since takes the value of 'seq'.")
 @redis_option
 def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, url: str | None) -> None:
-    """Print events, oldest first: of all, or of some runs, jobs or hosts (a quoted glob is fine).
+    """Print events, oldest first: all, or those of runs, jobs or hosts (also as a quoted glob).
 
     \b
     Example:

@@ -46,7 +46,7 @@ class Seconds(click.FloatRange):
 
 patience_option = click.option(
     "--patience", type=Seconds(min=0), default=PATIENCE, show_default="600", metavar="S",
-    help="Stop following, with exit code 7, once Redis was away for so many seconds; the run goes on.",
+    help="Stop following, with exit code 7, after Redis was away for S seconds; the run goes on.",
 )  # fmt: skip
 
 

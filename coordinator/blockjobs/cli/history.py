@@ -59,15 +59,15 @@ class HistoryEntry:
     default=SHOWN,
     show_default=True,
     metavar="N",
-    help="At most so many runs; 0: all.",
+    help="Number of runs at most; 0: all.",
 )
 @click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
 @redis_option
 def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
     """Show all runs of a NAME, or of all names, newest first.
 
-    When each began and how long it took, how its jobs ended, what it read and wrote and how fast, and whether its
-    targets are still there: by which rule they are kept, or that they were pruned.
+    For each run: start and duration, outcomes of the jobs, bytes read and written with the speed, and the standing of
+    the targets: the rule of `keep` that keeps a target, or that the target was pruned.
 
     \b
     Example:

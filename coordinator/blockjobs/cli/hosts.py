@@ -68,13 +68,13 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
     "--speed",
     type=SizeType(),
     required=True,
-    help="So many bytes a second of all its copies together, e.g. 100MiB; 0: no limit.",
+    help="Bytes a second of all copies of the host together, e.g. 100MiB; 0: no limit.",
 )
 @redis_option
 def set_(host: str, speed: int, url: str | None) -> None:
-    """Limit what the copies of a host move together; what runs feels it within a second.
+    """Limit the bytes a second of all copies of a host together; running copies follow within a second.
 
-    How many copies a host runs at once is its own, in host.toml.
+    The number of copies that a host runs at once is a setting of the host, in host.toml.
 
     \b
     Example:
@@ -88,15 +88,15 @@ def set_(host: str, speed: int, url: str | None) -> None:
 @hosts.command()
 @click.argument("old")
 @click.argument("new")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @redis_option
 def rename(old: str, new: str, yes: bool, url: str | None) -> None:
-    """Carry everything that is known of host OLD to its NEW name, and forget OLD.
+    """Move every record of host OLD to its NEW name, and forget OLD.
 
-    History, backups, jobs on record, sizes, limits, drains and named volumes go with it, as if the host had always been
-    called so. It is for the same machine under another name: stop the workers of OLD, move its state directory, set the
-    name in host.toml, start them. Refused while a worker of OLD is there, while OLD has jobs that are not over, and
-    where NEW has anything of its own. It may be repeated.
+    History, backups, jobs on record, sizes, limits, drains and named volumes move to the new name. The command is for
+    the same machine under another name: stop the workers of OLD, move the state directory, set the name in host.toml,
+    start the workers. Refused while a worker of OLD runs, while OLD has unfinished jobs, and if NEW has records of its
+    own. The command may be repeated.
 
     \b
     Example:
@@ -110,15 +110,15 @@ def rename(old: str, new: str, yes: bool, url: str | None) -> None:
 
 @hosts.command()
 @click.argument("host")
-@click.option("--with-history", is_flag=True, help="Forget the backups that are on record there, too.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--with-history", is_flag=True, help="Forget the records of backups on the host, too.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @redis_option
 def remove(host: str, with_history: bool, yes: bool, url: str | None) -> None:
     """Forget a host for good; on its disks nothing is touched.
 
-    Refused while a worker of it is there, while it has jobs that are not over (`blockjobs abandon HOST` ends them),
-    and, without --with-history, while backups of it are on record. Its jobs on record are dismissed. Should it register
-    again, it is a new host; `blockjobs rescan HOST` finds its backups.
+    Refused while a worker of the host runs, while the host has unfinished jobs (`blockjobs abandon HOST` ends them),
+    and, without --with-history, while backups of the host are on record. Jobs on record are dismissed. A host that
+    registers again is a new host; `blockjobs rescan HOST` finds its backups.
 
     \b
     Example:

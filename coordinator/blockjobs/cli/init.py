@@ -33,7 +33,7 @@ file_argument = click.argument("file", required=False, type=click.Path(path_type
 
 @click.group()
 def init() -> None:
-    """Print files with comments to begin with, or write them to FILE, which must not exist.
+    """Print commented example files, or write them to FILE; an existing FILE is not overwritten.
 
     \b
     Example:
@@ -64,9 +64,9 @@ for _name, (_, _what) in _FILES.items():
 @click.argument("role", type=click.Choice(["control", "operator", "worker"]))
 @file_argument
 def env(role: str, file: Path | None) -> None:
-    """Print the environment of the units of a ROLE: where they find Redis; or write it to FILE.
+    """Print the environment file of the units of a ROLE (how to reach Redis), or write it to FILE.
 
-    Its place is /etc/blockjobs/ROLE.env, and that of the password /etc/blockjobs/ROLE.password.
+    The file belongs at /etc/blockjobs/ROLE.env, and the password at /etc/blockjobs/ROLE.password.
     """
     print_or_write_text(example_text(f"{role}.env"), file, "")
 
@@ -88,11 +88,11 @@ def cut_command(tool: str, file: Path | None) -> None:
 @init.command()
 @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--program", help="The program that the units start  [default: the one that runs now]")
-@click.option("--replace", is_flag=True, help="Write over those that are there; drop-ins of your own stay.")
+@click.option("--replace", is_flag=True, help="Overwrite existing units; drop-ins of your own stay.")
 def units(directory: Path | None, program: str | None, *, replace: bool) -> None:
-    """Print systemd's units, or write them to DIRECTORY (/etc/systemd/system), where none of them may be.
+    """Print systemd units, or write them to DIRECTORY (/etc/systemd/system); existing units are not overwritten.
 
-    Files that end in .example are off; the first lines of each say what it is for.
+    Files that end in .example are off; the first lines of each file state the purpose.
     """
     ready = [(name, text.replace(PROGRAM, program or this_program())) for name, text in all_units()]
     if directory is None:
@@ -114,7 +114,7 @@ def units(directory: Path | None, program: str | None, *, replace: bool) -> None
     required=True,
     metavar="DIRECTORY",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the password of each user lies, or is generated: USER.password.",
+    help="Directory of the passwords, one file USER.password each; missing passwords are generated.",
 )
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="A host that gets a user; may be given many times."
@@ -122,8 +122,8 @@ def units(directory: Path | None, program: str | None, *, replace: bool) -> None
 def acl(file: Path | None, passwords: Path, hosts: tuple[str, ...]) -> None:
     """Print the users of Redis, with hashes of their passwords: admin, control, operator, viewer, and one a host.
 
-    A password that is not in DIRECTORY is generated into it, readable for its owner alone.  What is printed holds no
-    password.  Asked again with one more host, it prints the others as they were.
+    A password that is missing in DIRECTORY is generated, in a file readable by its owner alone. The printed text holds
+    no password. With one more host, the output for the other users is the same as before.
     """
     names = [str(ids.checked_host_name(name)) for name in dict.fromkeys(hosts)]
     try:

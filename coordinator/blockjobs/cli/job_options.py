@@ -24,18 +24,18 @@ SOURCE_POLICIES: Final = click.Choice([str(policy) for policy in OnError])
 def follower_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a command that starts a run."""
     json = click.option("--json", "json", is_flag=True, help="Print the final result as JSON, and nothing else.")
-    detach = click.option("--detach", is_flag=True, help="Return once it is submitted.")
+    detach = click.option("--detach", is_flag=True, help="Return as soon as the run is submitted.")
     return detach(json(patience_option(redis_option(command))))
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a command that reads a run file."""
     only = click.option(
-        "--only", multiple=True, metavar="NAME", help="This transaction only; may be given more than once."
+        "--only", multiple=True, metavar="NAME", help="Start only this transaction; may be given more than once."
     )
     changes = click.option(
         "--set", "changes", multiple=True, metavar="KEY=VALUE",
-        help="Say it otherwise than the file, e.g. defaults.speed=50MiB or transactions.web.retry=0.",
+        help="Override a value of the file, e.g. defaults.speed=50MiB or transactions.web.retry=0.",
     )  # fmt: skip
     return only(changes(command))
 
@@ -75,13 +75,13 @@ format_option = click.option(
 )  # fmt: skip
 source_format_option = click.option(
     "--source-format", "source_form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
-    help="The source's format: of raw all bytes of the file are copied, of any other what is in the image.",
+    help="The source's format: raw: copy all bytes of the file; any other: copy the content of the image.",
 )  # fmt: skip
 damage_option = click.option(
     "--on-source-damage", type=click.Choice([str(c) for c in OnDamage]), default="fail", show_default=True,
-    help="What a source in a format whose tables are damaged does; report: its manifest says so.",
+    help="Action on a source image with damaged tables; report: note the damage in the manifest.",
 )  # fmt: skip
 room_option = click.option(
     "--room", type=click.Choice([str(c) for c in RoomCheck]), default="check", show_default=True,
-    help="What too little room for the target does: refuse the job, or go on with a warning.",
+    help="Action on too little room for the target: refuse the job, or go on with a warning.",
 )  # fmt: skip

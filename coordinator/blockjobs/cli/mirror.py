@@ -30,10 +30,10 @@ from blockjobs.model.runs import plan_backup
     type=click.Choice(mirrors.SYNC),
     default="full",
     show_default=True,
-    help="none: only what is written from now on.",
+    help="none: copy only data that is written from now on.",
 )
-@click.option("--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB")
-@click.option("--granularity", type=SizeType(), default=0, help="What a changed chunk is written in  [default: 64KiB]")
+@click.option("--speed", type=SizeType(), default=0, help="Bytes a second at most, e.g. 200MiB")
+@click.option("--granularity", type=SizeType(), default=0, help="Granularity of the copied changes  [default: 64KiB]")
 @click.option("--buf-size", type=SizeType(), default=0, help="Bytes in flight at most  [default: 16MiB]")
 @click.option("--quiesce", default="", help="A command of host.toml that freezes the source for the last pass.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
@@ -46,7 +46,7 @@ from blockjobs.model.runs import plan_backup
 @damage_option
 @room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
-@click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
+@click.option("--auto-dismiss", is_flag=True, help="Dismiss the job when it is concluded.")
 @follower_options
 def mirror(  # noqa: PLR0917 - click passes by name
     source: str,
@@ -75,8 +75,8 @@ def mirror(  # noqa: PLR0917 - click passes by name
 ) -> int:
     """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
 
-    SOURCE and TARGET are as for `backup`.  The job is ready when the copy has come up with the source; `complete`
-    makes a last pass and publishes a copy of one point in time.
+    SOURCE and TARGET are as for `backup`. The job is ready when the copy has caught up with the source; `complete`
+    makes a last pass, and publishes a copy of one point in time.
 
     \b
     Example:

@@ -10,21 +10,21 @@ from blockjobs.client.fleet import Fleet
 
 @click.command()
 @click.argument("job", metavar="JOB")
-@click.option("--to", required=True, metavar="HOST", help="The host that takes it.")
+@click.option("--to", required=True, metavar="HOST", help="The host that takes over the job.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
     metavar="S",
-    help="How long its attempt may take to end.",
+    help="Seconds for the end of the running attempt.",
 )
 @redis_option
 def move(job: str, to: str, timeout: float, url: str | None) -> None:
     """Hand a job to another host that sees the same volumes under the same paths.
 
-    It comes to rest where it is and goes on there from what is durable; nothing is copied twice. A host that does not
-    see its source and its staging file is refused, and the job goes on where it was.
+    The job comes to rest on its host and continues on the other host from the durable data; nothing is copied twice. A
+    host that does not see the source and the staging file of the job is refused, and the job continues where it was.
 
     \b
     Example:

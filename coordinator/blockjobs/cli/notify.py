@@ -20,7 +20,7 @@ OUTCOMES = {"success": Verdict.ALL, "partial": Verdict.PARTIAL, "failure": Verdi
 
 @click.group()
 def notify() -> None:
-    """Try those that a run file says are told of the run's end.
+    """Test notification URLs.
 
     \b
     Example:
@@ -35,14 +35,14 @@ def notify() -> None:
     type=click.Choice([*OUTCOMES, ATTENTION]),
     default="failure",
     show_default=True,
-    help="What the message says of its run, which never was.",
+    help="Outcome that the test message reports.",
 )
 def test(url: str, outcome: str) -> int:
     """Send a test message to URL, once, from this machine; needs no Redis.
 
-    A webhook (http, https) gets the JSON of a run `test`, signed where BLOCKJOBS_NOTIFY_SECRET or
-    BLOCKJOBS_NOTIFY_SECRET_FILE is set here; every other kind of URL is apprise's.
-    Exit code 0: it was taken; 1: it was not; 2: this is no such URL.
+    A webhook (http, https) gets the JSON of a run `test`, signed if BLOCKJOBS_NOTIFY_SECRET or
+    BLOCKJOBS_NOTIFY_SECRET_FILE is set here; apprise sends to every other kind of URL. Exit code 0: the message was
+    accepted; 1: the message was not accepted; 2: the URL is not valid.
 
     \b
     Example:

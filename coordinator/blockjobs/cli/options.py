@@ -9,10 +9,10 @@ from contextlib import suppress
 import click
 
 redis_option = click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
-cause_option = click.option("--cause", default="", metavar="TEXT", help="Why; shown with every job that it holds.")
+cause_option = click.option("--cause", default="", metavar="TEXT", help="The reason; shown with every held job.")
 for_option = click.option(
     "--for", "seconds", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
-    help="End it by itself after so many seconds  [default: never]",
+    help="Seconds after which the hold ends by itself  [default: never]",
 )  # fmt: skip
 
 

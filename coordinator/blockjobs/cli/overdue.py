@@ -24,18 +24,18 @@ WORDS: Final = {OK: "OK", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--forget", metavar="NAME", help="Forget a name whose run file is gone, and say nothing of it any more.")
+@click.option("--forget", metavar="NAME", help="Forget a name whose run file is gone; the name is no longer overdue.")
 @click.option("--json", "json", is_flag=True, help="Print it as JSON.")
 @redis_option
 def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | None) -> int:
-    """Say which run files are overdue: those NAMEs (all) of which no run succeeded within their 'overdue' time.
+    """List the overdue run files: NAMEs (all) without a successful run within the time of `overdue`.
 
-    A name is known from the first start of a run file that says 'overdue: 26h' on.  It is forgotten when its file is
-    started without that key, or with --forget.  A run counts that ends with exit code 0 or 4 and is not skipped; one of
-    `run --only` does not.
+    A name is known from the first start of a run file with a key such as `overdue: 26h`, until the file is started
+    without that key, or until --forget. A successful run ends with exit code 0 or 4 and is not skipped; a run of `run
+    --only` does not count.
 
-    The exit codes and the first line are those of a Nagios plugin.  0: none is overdue; 2: one is; 3: it is not known,
-    as Redis does not answer or nothing is known of a NAME.
+    Exit codes and first line are those of a Nagios plugin. 0: no name is overdue; 2: at least one name is overdue; 3:
+    unknown, as Redis does not answer or NAME is not known.
 
     \b
     Example:

@@ -17,7 +17,7 @@ from blockjobs.registry.holds import ALL
 @for_option
 @redis_option
 def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> None:
-    """Hold every job that exists now; those submitted later are not held.
+    """Hold every job that exists now; jobs submitted later are not held.
 
     \b
     Example:
@@ -32,9 +32,9 @@ def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> 
 @click.argument("name", required=False, default="")
 @redis_option
 def resume_all(name: str, url: str | None) -> None:
-    """Let go on what a pause-all holds: exactly the jobs that it held.
+    """Release every job held by a pause-all.
 
-    NAME may be left out where only one is in force.
+    NAME may be left out if only one pause-all is in force.
 
     \b
     Example:

@@ -39,13 +39,13 @@ TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "NEEDS", "FREE", "TIME", ""]
 @click.option("--json", "json", is_flag=True, help="Print it as JSON.")
 @redis_option
 def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes: tuple[str, ...]) -> int:
-    """Show what `run` FILE would do: bytes, room, time, and what stands in its way.
+    """Preview `run` FILE: bytes, room, time, and the obstacles to a start.
 
-    The hosts have to be up; nothing is started and nothing is changed.  NEEDS is the room that the target is going to
-    need, by the last committed backup of the job, or else by the data of its source.  FREE is what is free where the
-    target lies, less what running jobs still owe there; TIME is by earlier runs of the same name.
+    The hosts have to be up; nothing is started and nothing is changed. NEEDS is the room for the target, estimated by
+    the last committed backup of the job, or else by the data of the source. FREE is the free space at the target, minus
+    the room that running jobs still need there; TIME is estimated by earlier runs of the same name.
 
-    Exit code 0: nothing stands in its way; 1: something does; 2: it would be refused; 3: no Redis.
+    Exit code 0: no obstacle; 1: an obstacle was found; 2: `run` would refuse the file; 3: no Redis.
 
     \b
     Example:

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Only show what would be pruned; nothing is changed.")
-@click.option("--yes", is_flag=True, help="Do not ask before the rules hold for what a rescan found.")
+@click.option("--dry-run", is_flag=True, help="Only list the targets to prune; nothing is changed.")
+@click.option("--yes", is_flag=True, help="Apply the rules to backups found by a rescan without a question.")
 @click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
 @redis_option
 def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> int:
     """Remove the targets of earlier runs of NAME that no rule keeps.
 
-    The rules are those of its last run that committed (keep: {last, daily, weekly, monthly} of a transaction). The last
-    good backup of each job always stays, and so does whatever another backup lies on. After a run that commits,
-    the coordinator does the same by itself.
+    The rules are those of the last run that committed (keep: {last, daily, weekly, monthly} of a transaction). The last
+    good backup of each job always stays, and so does every backup that another backup depends on. After a run that
+    commits, the coordinator prunes by itself.
 
-    What `blockjobs rescan` found stays until this command was confirmed once: it shows what would be pruned, and asks.
-    --dry-run shows the same.
+    Backups found by `blockjobs rescan` stay until this command was confirmed once: it shows the backups that it would
+    prune, and asks. --dry-run shows the same list.
 
-    Exit code 0: all of it was pruned; 1: something was left where it is.
+    Exit code 0: every target that no rule keeps was pruned; 1: at least one target could not be pruned.
 
     \b
     Example:

@@ -12,7 +12,7 @@ from blockjobs.model.ids import Host
 
 @click.group()
 def registry() -> None:
-    """Deal with a registry that has lost data: Redis came back from an older copy of it, or empty.
+    """Recover from a registry that lost data: Redis came back from an older copy of its data, or empty.
 
     \b
     Example:
@@ -22,22 +22,22 @@ def registry() -> None:
 
 @registry.command()
 @click.argument("number", type=click.IntRange(min=1))
-@click.option("--registry", "gone", metavar="REGISTRY", default="", help="It is gone for good: this one is used.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--registry", "gone", metavar="REGISTRY", default="", help="The lost registry that this one replaces.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @redis_option
 def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
     """Accept that every decision up to NUMBER that the registry does not know is lost, so that runs go on.
 
-    Hosts, or the finalizer, know of decisions that this registry does not: Redis came back from an older copy of its
-    data, or empty. Nothing is decided with them until the right data is brought back, or this command says that it is
-    lost. The next decision has a number beyond NUMBER. What was carried out stays as it is on the disks; what the
-    registry takes for undecided is decided anew.
+    Hosts, or the finalizer, know of decisions that this registry does not know: Redis came back from an older copy of
+    its data, or empty. No transaction is decided with these hosts until the right data is back, or until this command
+    accepts the loss. The next decision has a number above NUMBER. Files that earlier decisions published or removed
+    stay as they are; transactions that the registry takes for undecided are decided anew.
 
-    A registry that began empty is another one, and hosts refuse its decisions. --registry names the one that they know:
-    every host that is up and has carried out decisions of that one takes this one in its place. `blockjobs rescan`
-    brings the history back then.
+    An empty registry counts as a different registry, and hosts refuse its decisions. --registry names the lost
+    registry: every host that is up and has carried out decisions of the lost registry then accepts this registry.
+    `blockjobs rescan` restores the history afterwards.
 
-    Exit code 0: done; 1: a host has not taken this registry; 2: refused.
+    Exit code 0: done; 1: at least one host did not accept this registry; 2: refused.
 
     \b
     Example:

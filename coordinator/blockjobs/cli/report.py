@@ -16,10 +16,10 @@ from blockjobs.client.fleet import Fleet
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_", flag_value="json", help="Print it as JSON; docs/history.md has the fields.")
-@click.option("--html", "as_", flag_value="html", help="Print it as one HTML file that needs no other.")
+@click.option("--html", "as_", flag_value="html", help="Print a self-contained HTML file.")
 @redis_option
 def report(run_id: str, as_: str | None, url: str | None) -> None:
-    """Print all about a RUN: what failed and why, its transactions, hosts and jobs, and what the slowest jobs did.
+    """Print all about a RUN: failures with reasons, transactions, hosts, jobs, and time use of the slowest jobs.
 
     \b
     Example:

@@ -25,20 +25,22 @@ SHOWN: Final = 20  # lines about a host's manifests that do not count
 
 @click.command()
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Only show what would be added; nothing is changed.")
-@click.option("--moved-from", metavar="HOST", default="", help="The backups of that host lie on those scanned now.")
+@click.option("--dry-run", is_flag=True, help="Only list the backups to add; nothing is changed.")
+@click.option(
+    "--moved-from", metavar="HOST", default="", help="Former host of backups that now lie on the scanned hosts."
+)
 @click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/restore.md has the fields.")
 @redis_option
 def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, url: str | None) -> int:
-    """Add the backups to the history whose manifests lie below the hosts' write roots, and that nobody knows.
+    """Find unknown backups by the manifests below the write roots of hosts, and add them to the history.
 
-    For a registry that was lost or came back older, a host that has another name, and a repository that was moved.
-    HOST: none is all of them. A manifest counts for the host below whose write roots it lies, and nothing that it names
-    is opened. What is known stays as it is; what lies elsewhere now is noted there; a second rescan adds nothing. What
-    was found is in `history`, and can be verified and restored. It is not pruned, and counts for no rule of what to
-    keep, until `blockjobs prune NAME` was confirmed once.
+    For a registry that was lost or came back older, a host with a new name, and a repository that was moved. Without
+    HOST all hosts are scanned. A manifest counts for the host whose write roots contain it; files named in a manifest
+    are not opened. Known backups stay as they are, with the new place if they were moved; a second rescan adds nothing.
+    Found backups are in `history`, and can be verified and restored. They are not pruned, and count for no rule of
+    `keep`, until `blockjobs prune NAME` was confirmed once.
 
-    Exit code 0: all of it was read; 1: a host is down, or something cannot be read or does not count.
+    Exit code 0: every root was read; 1: a host is down, or a manifest cannot be read or does not count.
 
     \b
     Example:

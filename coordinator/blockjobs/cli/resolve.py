@@ -14,15 +14,15 @@ from blockjobs.model.resolutions import Resolution, resolution_text
 @click.argument("job")
 @click.option("--replace", "how", flag_value="replace", help="Put the foreign file aside as NAME.replaced-RUN.")
 @click.option("--beside", "how", flag_value="beside", help="Publish the image as NAME.RUN.")
-@click.option("--discard", "how", flag_value="discard", help="Remove the staging file: there is no such backup then.")
-@click.option("--json", "json", is_flag=True, help="Print as JSON what was done: id, resolved, published-as.")
+@click.option("--discard", "how", flag_value="discard", help="Remove the staging file and give up the backup.")
+@click.option("--json", "json", is_flag=True, help="Print the result as JSON: id, resolved, published-as.")
 @redis_option
 def resolve(job: str, how: str | None, json: bool, url: str | None) -> None:
-    """Say what shall become of a JOB that is committed and cannot be published.
+    """Resolve a JOB that is committed and cannot be published.
 
-    A foreign file has the name of its target, or its staging file was changed; `blockjobs show JOB` says which.
-    --replace and --beside publish the image all the same, and lose nothing of the foreign file; --replace needs
-    `allow-overwrite` in the host's host.toml. --discard gives the image up.
+    A foreign file has the name of the target, or the staging file of the job was changed; `blockjobs show JOB` names
+    the cause. --replace and --beside publish the image and keep the foreign file; --replace needs `allow-overwrite` in
+    the host.toml of the host. --discard gives up the image.
 
     \b
     Example:

@@ -25,21 +25,23 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.argument("dest")
 @in_place_option
 @click.option("--offset", type=SizeType(), default=0, help="Begin at this byte of the image  [default: 0]")
-@click.option("--length", type=SizeType(), default=0, help="Restore so many bytes  [default: to the end of the image]")
-@click.option("--force", is_flag=True, help="Write also what differs from its digests, and list it.")
+@click.option(
+    "--length", type=SizeType(), default=0, help="Number of bytes to restore  [default: to the end of the image]"
+)
+@click.option("--force", is_flag=True, help="Write chunks that differ from their digests as well, and list them.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists (the host must allow it, too).")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
-@click.option("--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB")
+@click.option("--speed", type=SizeType(), default=0, help="Bytes a second at most, e.g. 200MiB")
 @click.option("--keep-digests", is_flag=True, help="Leave digests and a manifest beside a file, for `verify`.")
 @click.option(
-    "--no-digests", is_flag=True, help="Make no digests of what is written; --keep-digests leaves a manifest."
+    "--no-digests", is_flag=True, help="Make no digests of the written data; --keep-digests leaves a manifest."
 )
 @format_option
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
-@click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
+@click.option("--auto-dismiss", is_flag=True, help="Dismiss the job when it is concluded.")
 @follower_options
 def restore(  # noqa: PLR0917 - click passes by name
     image: str,
@@ -66,9 +68,10 @@ def restore(  # noqa: PLR0917 - click passes by name
 ) -> int:
     """Restore a published image into a file, or onto a block device (--in-place).
 
-    IMAGE is the job that made it (RUN.JOB), or HOST:/PATH of an image with its manifest beside it; DEST is HOST:/PATH
-    on the same host.  Every chunk is compared with its digest before it is written: one that differs stops the restore.
-    With --offset and --length exactly that range is restored: into a file of its length, or to its place on a device.
+    IMAGE is the job that made the image (RUN.JOB), or HOST:/PATH of an image with a manifest beside it; DEST is
+    HOST:/PATH on the same host. Every chunk is compared with its digest before the chunk is written: a difference stops
+    the restore. With --offset and --length exactly that range is restored: into a file of that length, or to the same
+    place on a device.
 
     \b
     Example:

@@ -27,11 +27,11 @@ from blockjobs.registry.views import JobView, RunView
 @click.argument("run_id", metavar="RUN")
 @follower_options
 def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: float) -> int:
-    """Start again what failed of a RUN, or was cancelled or skipped, and follow it to the end.
+    """Start the failed, cancelled and skipped jobs of a RUN again, in a new run, and follow the new run to the end.
 
-    It is a new run of the same name, with the same jobs as they were submitted; {run}, {date} and {time} in targets
-    stand for the new run. Of a grouped transaction that aborted every job is started again. Jobs that committed are
-    not touched. Refused while the run is still going. Exit codes as of `run`.
+    The new run has the same name and the same jobs as submitted; {run}, {date} and {time} in targets stand for the new
+    run. Every job of a grouped transaction that aborted is started again. Committed jobs are not touched. Refused while
+    RUN is still going. Exit codes: see `run`.
 
     \b
     Example:

@@ -45,7 +45,7 @@ from blockjobs.model.runs import plan_backup
     type=click.Choice(["detach", "cancel"]),
     default="detach",
     show_default=True,
-    help="What SIGTERM does to the run: it goes on, or it is cancelled.",
+    help="Action on SIGTERM: leave the run going, or cancel the run.",
 )
 def run(  # noqa: PLR0917 - click passes by name
     file: Path,
@@ -59,10 +59,11 @@ def run(  # noqa: PLR0917 - click passes by name
 ) -> int:
     """Start the run that FILE describes, and follow it to the end.
 
-    Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis, nothing was started; 4:
-    not every job committed, and the file says that this will do; 6: the run is gone from the registry; 7: Redis was
-    away for longer than --patience, the run goes on.  Ctrl-C only stops following: the run goes on.
-    Where stderr is no terminal, a start that is refused is told to those whom the file lists under notify.attention.
+    Exit code 0: every job committed; 1: at least one job failed or was cancelled; 2: refused, nothing was started; 3:
+    no Redis, nothing was started; 4: partly committed, accepted by the run file (`succeed-if`, `offline: skip`); 6: the
+    run is gone from the registry; 7: Redis was away for longer than --patience, the run goes on. Ctrl-C only stops
+    following: the run goes on. If stderr is no terminal, the URLs of notify.attention in the file are notified of a
+    refused start.
 
     \b
     Example:
@@ -93,9 +94,7 @@ def run(  # noqa: PLR0917 - click passes by name
 @click.argument("source")
 @click.argument("target")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
-@click.option(
-    "--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB  [default: no limit]"
-)
+@click.option("--speed", type=SizeType(), default=0, help="Bytes a second at most, e.g. 200MiB  [default: no limit]")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @in_place_option
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
@@ -107,9 +106,9 @@ def run(  # noqa: PLR0917 - click passes by name
     type=Snapshot(),
     default=cuts.AUTO,
     show_default=True,
-    help="How the source is cut: auto, reflink, command:NAME (of host.toml) or none.",
+    help="Method of the cut of the source: auto, reflink, command:NAME (of host.toml) or none.",
 )
-@click.option("--live", is_flag=True, help="Read a source that is in use as it is, if it is not cut.")
+@click.option("--live", is_flag=True, help="Read a source in use without a cut.")
 @click.option(
     "--quiesce", default="", metavar="NAME", help="A command of host.toml that freezes the source for the cut."
 )
@@ -118,14 +117,14 @@ def run(  # noqa: PLR0917 - click passes by name
     type=SOURCE_POLICIES,
     default="report",
     show_default=True,
-    help="`skip`: what cannot be read is zeros in the target, and listed; the run ends with 1.",
+    help="`skip`: unreadable parts become zeros in the target, and are listed; the run ends with 1.",
 )
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
 @damage_option
 @room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
-@click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
+@click.option("--auto-dismiss", is_flag=True, help="Dismiss the job when it is concluded.")
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
     source: str,
@@ -155,7 +154,7 @@ def backup(  # noqa: PLR0917 - click passes by name
 ) -> int:
     """Back up one image: a run of one job.
 
-    SOURCE and TARGET are HOST:/PATH or a name of `volumes list`; a path without a host is on the only host there is.
+    SOURCE and TARGET are HOST:/PATH or a name of `volumes list`; a path without a host needs a fleet of one host.
     {run}, {date}, {time}, {host} and {name} in TARGET are replaced.
 
     \b

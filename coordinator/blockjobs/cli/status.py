@@ -35,16 +35,16 @@ PAGE: Final = 500  # lines laid out together
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--watch", is_flag=True, help="Stay and show what changes, until all of it is over or Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Stay, and show changes until every run is over, or Ctrl-C.")
 @click.option("--json", "json", is_flag=True, help="Print runs, transactions and jobs as JSON.")
 @patience_option
 @redis_option
 def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: str | None) -> int:
-    """Show where runs and jobs stand.
+    """Show the state of runs and jobs.
 
-    ID is a run, a job or a quoted glob; without one: every unfinished run, and the last few.
+    ID is a run, a job or a quoted glob; without an ID: every unfinished run, and the last few runs.
 
-    Exit code 0: shown; with --watch 6: a run is gone from the registry; 7: Redis was away for longer than --patience.
+    Exit code 0: shown. With --watch, 6: a run is gone from the registry; 7: Redis was away for longer than --patience.
 
     \b
     Example:

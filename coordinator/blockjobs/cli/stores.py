@@ -20,7 +20,7 @@ TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]
 @redis_option
 @click.pass_context
 def stores(context: click.Context, json: bool, url: str | None) -> None:
-    """List the stores that run files have defined: what runs, waits and flows, and their limits.
+    """List the stores of run files: running and waiting copies, data flow, and limits.
 
     \b
     Example:
@@ -49,15 +49,13 @@ def store_cells(store: StoreView, *, alive: bool = True) -> list[str]:
 
 @stores.command("set")
 @click.argument("name")
-@click.option("--jobs", type=click.IntRange(min=0, max=100_000), help="So many copies at once; 0: any number.")
-@click.option(
-    "--speed", type=SizeType(), help="So many bytes a second from all hosts together, e.g. 400MiB; 0: no limit."
-)
+@click.option("--jobs", type=click.IntRange(min=0, max=100_000), help="Number of copies at once; 0: any number.")
+@click.option("--speed", type=SizeType(), help="Bytes a second from all hosts together, e.g. 400MiB; 0: no limit.")
 @redis_option
 def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> None:
-    """Change what a store takes; what runs feels it within a second.
+    """Change the limits of a store; running copies follow within a second.
 
-    The next run whose file defines the store says it anew.
+    The next run with a definition of the store in its file sets the limits again.
 
     \b
     Example:
@@ -81,9 +79,9 @@ def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> Non
 @click.argument("name")
 @redis_option
 def remove(name: str, url: str | None) -> None:
-    """Forget a store; what lies in it is not touched.  Refused while a job that is not over uses it.
+    """Forget a store; files in the store are not touched. Refused while an unfinished job uses the store.
 
-    The next run whose file defines the store brings it back.
+    The next run with a definition of the store in its file brings the store back.
 
     \b
     Example:

@@ -17,20 +17,22 @@ COLUMNS: Final = ("host", "what", "path", "text")
 
 @click.command()
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Only show what would be done; nothing is changed.")
-@click.option("--lost", metavar="REGISTRY", default="", help="That registry is gone for good: sweep what it has begun.")
+@click.option("--dry-run", is_flag=True, help="Only list the leftovers; nothing is changed.")
+@click.option(
+    "--lost", metavar="REGISTRY", default="", help="Sweep the files of this registry as well, which is gone for good."
+)
 @click.option("--json", "json", is_flag=True, help="Print a list of host, what, path, transaction, state and text.")
 @redis_option
 def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str | None) -> int:
-    """Remove journals, staging files, cuts and reserved names that no transaction of the registry owns.
+    """Remove leftover journals, staging files, cuts and reserved names that no transaction of the registry owns.
 
-    A registry that was lost leaves them, or a host that was abandoned. HOST: none is all of them. What the registry
-    knows is never touched, nor what a copy is at work on. What was decided to be committed is published. A file that no
-    journal names is removed once it is a day old, if its name is one of ours. What another registry has begun stays,
-    and is told with that registry's name: --lost says that it will never come back. `blockjobs doctor` counts what
-    there is.
+    Leftovers come from a lost registry or an abandoned host. Without HOST all hosts are swept. Files that the registry
+    knows, or that a running copy uses, are never touched. Images with a decision to commit are published. A file
+    without a journal is removed at the age of one day, if the name is of the form that blockjobs gives. Files of
+    another registry stay and are listed with the name of that registry; --lost declares that registry lost for good.
+    `blockjobs doctor` counts the leftovers.
 
-    Exit code 0: nothing of it is left; 1: something was left where it is.
+    Exit code 0: no leftovers remain; 1: at least one leftover remains.
 
     \b
     Example:

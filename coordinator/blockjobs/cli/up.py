@@ -38,7 +38,9 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 
 
 @click.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where state and logs live.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Directory for state and logs."
+)
 @click.option("--host", "named", multiple=True, metavar="NAME[=ROOT]", help="A host to run; may be given many times.")
 @click.option(
     "--root", type=click.Path(path_type=Path, readable=False), help="Root of hosts that name none  [default: .]"
@@ -61,7 +63,7 @@ def up(
 ) -> None:
     """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
 
-    Without --host it is one host with this machine's name; its root is the current directory.
+    Without --host one host runs, with the name of this machine and the current directory as root.
     """
     bear_lost_output()
     if flower is not None:

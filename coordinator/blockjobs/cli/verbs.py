@@ -114,7 +114,7 @@ def _is_standing_still(status: Status) -> bool:
 @click.command()
 @ids_of
 def resume(ids: tuple[str, ...], url: str | None) -> int:
-    """Lift the user's hold of jobs, also one that an I/O error has set.
+    """Release the hold of a user, or of an I/O error.
 
     \b
     Example:
@@ -130,7 +130,7 @@ def resume(ids: tuple[str, ...], url: str | None) -> int:
 @click.command()
 @ids_of
 def cancel(ids: tuple[str, ...], url: str | None) -> int:
-    """Cancel jobs, and with each its whole transaction; nothing of it stays.
+    """Cancel jobs, each with its whole transaction; no target of the transaction is published.
 
     \b
     Example:
@@ -147,7 +147,7 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
 @click.command()
 @ids_of
 def complete(ids: tuple[str, ...], url: str | None) -> int:
-    """Let ready jobs (mirrors) come to their end, with a consistent copy; a paused one does on resume.
+    """Complete ready jobs (mirrors) with a consistent copy; a paused job completes after `resume`.
 
     \b
     Example:
@@ -164,7 +164,7 @@ def complete(ids: tuple[str, ...], url: str | None) -> int:
 @click.command()
 @ids_of
 def finalize(ids: tuple[str, ...], url: str | None) -> int:
-    """Let pending transactions go on to their decision; any member speaks for all.
+    """Let pending transactions be decided; one job stands for the whole transaction.
 
     \b
     Example:
@@ -181,7 +181,7 @@ def finalize(ids: tuple[str, ...], url: str | None) -> int:
 @click.command()
 @ids_of
 def dismiss(ids: tuple[str, ...], url: str | None) -> int:
-    """Forget concluded jobs: their ids are free again.  What they wrote stays, and so does the record of the run.
+    """Forget concluded jobs: their ids are free again. Images and the record of the run stay.
 
     \b
     Example:

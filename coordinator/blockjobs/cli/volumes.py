@@ -16,7 +16,7 @@ TITLES = ["NAME", "DRIVER", "VOLUME"]
 
 @click.group()
 def volumes() -> None:
-    """Name volumes.  In a run file, a word without ':' and '/' is such a name.
+    """Name volumes. In a run file, a word without ':' and '/' is the name of a volume.
 
     \b
     Example:
@@ -91,6 +91,6 @@ def list_(json: bool, url: str | None) -> None:
 @click.argument("name")
 @redis_option
 def remove(name: str, url: str | None) -> None:
-    """Forget a name; the volume itself is not touched.  Refused while a job uses it."""
+    """Forget the name of a volume; the volume itself is not touched. Refused while a job uses the name."""
     with Fleet(url) as fleet:
         fleet.remove_volume(name)

@@ -33,9 +33,9 @@ WORDS: Final = {
 def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str | None) -> int:
     """Wait until every ID is concluded.
 
-    Exit code 0: all of them succeeded; 1: one failed or was cancelled; 4: not all of a run succeeded, and its file says
-    that this will do; 5: the time is over, and one is not; 6: one is gone from the registry; 7: Redis was away for
-    longer than --patience.
+    Exit code 0: every ID succeeded; 1: at least one ID failed or was cancelled; 4: a run partly succeeded, accepted by
+    its run file; 5: the time of --timeout passed before the end of every ID; 6: an ID is gone from the registry; 7:
+    Redis was away for longer than --patience.
 
     \b
     Example:

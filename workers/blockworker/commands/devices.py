@@ -15,7 +15,7 @@ from blockworker.records.folder import LockBusy
 
 @click.group()
 def devices() -> None:
-    """Devices of this host that jobs have left undefined; `blockjobs hosts` lists them.
+    """List devices of this host with undefined content after a failed job; `blockjobs hosts` lists them, too.
 
     \b
     Example:
@@ -27,9 +27,9 @@ def devices() -> None:
 @click.argument("device")
 @click.option("--config", type=click.Path(path_type=Path), default=Path("/etc/blockjobs/host.toml"), show_default=True)
 def clear(device: str, config: Path) -> None:
-    """Say that it is known again what is on a DEVICE of this host; it is neither read nor written.
+    """Declare the content of a DEVICE of this host known again; the device is neither read nor written.
 
-    Jobs may read it from then on, as it is. Refused while a job that is not over has it.
+    Jobs may read the device from then on, as it is. Refused while an unfinished job uses the device.
     """
     try:
         found = records.clear_device_record(Roots(load_host_config(config)), device)

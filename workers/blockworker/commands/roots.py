@@ -28,9 +28,9 @@ config_option = click.option(
 @click.option("--json", "json", is_flag=True, help="Print it as JSON: a list of path, was, is, write_root and state.")
 @click.pass_context
 def roots(context: click.Context, config: Path, *, json: bool) -> None:
-    """The write roots of this host, and the mounts below them, with the file systems that they are on.
+    """List the write roots of this host and the mounts below them, with their file systems.
 
-    A write root that is on another file system than before is refused: its disk is mostly not mounted.
+    A write root on another file system than before is refused, as its disk is probably not mounted.
 
     \b
     Example:
@@ -53,9 +53,9 @@ def roots(context: click.Context, config: Path, *, json: bool) -> None:
 @click.argument("path")
 @config_option
 def accept(path: str, config: Path) -> None:
-    """Take the file system on which PATH is now for the one that it has to be on.
+    """Accept the present file system of PATH as the right one.
 
-    PATH is a write root of this host, or a mount below one: after its disk was replaced, or its data moved.
+    PATH is a write root of this host, or a mount below a write root: after the disk was replaced, or the data moved.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def accept(path: str, config: Path) -> None:
 @click.argument("path")
 @config_option
 def forget(path: str, config: Path) -> None:
-    """Forget a PATH that is no write root any more, or no mount. Refused while a transaction beneath it is not over.
+    """Forget a PATH that is no longer a write root or a mount. Refused while a transaction beneath PATH is open.
 
     \b
     Example:

@@ -21,21 +21,19 @@ from blockworker.targets.proof import MANIFEST
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True)
-@click.option(
-    "--speed", type=SizeType(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB"
-)
+@click.option("--speed", type=SizeType(), default=0, help="Bytes a second for each image at most, e.g. 50MiB")
 @follower_options
 def verify(  # noqa: PLR0917 - click passes by name
     targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool, patience: float
 ) -> int:
     """Compare published images with their manifests and digests, MiB by MiB, and check the tables of formats.
 
-    TARGETS are runs (all that they have published), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image
-    is read on its host, by a run that can be followed, paused and cancelled as any other. Or they are paths of images
-    on this machine, which are read here and now, without Redis.
+    TARGETS are runs (with every published image), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image is
+    read on its host, by a run that can be followed, paused and cancelled like any other run. TARGETS may also be paths
+    of images on this machine, which are read at once, without Redis.
 
-    Exit code 0: all are as they were written; 1: some are not, or could not be read; 2: refused (of a path: it cannot
-    be compared); 3: no Redis; 6 and 7 as of `run`.
+    Exit code 0: every image is as it was written; 1: at least one image differs, or could not be read; 2: refused (for
+    a path: the image cannot be compared); 3: no Redis; 6 and 7: see `run`.
 
     \b
     Example:

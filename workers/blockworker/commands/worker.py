@@ -20,13 +20,13 @@ from blockworker.host.ownership import expect_owner_can_be_given
 
 @click.command()
 @click.option("--host", "name", required=True, help="The name of this host in the fleet.")
-@click.option("--queue", type=click.Choice(["copy", "steps"]), required=True, help="Which of a host's two workers.")
+@click.option("--queue", type=click.Choice(["copy", "steps"]), required=True, help="The kind of worker: copy or steps.")
 @click.option("--config", type=click.Path(path_type=Path), help="host.toml  [default: /etc/blockjobs/host.toml]")
 @click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
 def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     """Run one of a host's two workers: copies, or steps (with heartbeat and watcher).
 
-    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
+    Exit code 3: Redis does not answer, or a restart of Redis would lose acknowledged data.
 
     \b
     Example, as a service manager starts them:
