@@ -150,7 +150,7 @@ def lose_the_run(command, fleet, _):
 
 
 def meet_a_fault(command, _, monkeypatch):
-    monkeypatch.setattr("blockjobs.cli.show.select", lambda *_: 1 / 0)
+    monkeypatch.setattr("blockjobs.cli.show.select_runs_and_jobs", lambda *_: 1 / 0)
     return command("show", RUN)
 
 
