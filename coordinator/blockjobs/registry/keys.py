@@ -18,12 +18,12 @@ CELERY_PREFIX: Final = "bj:celery:"
 
 
 def job(host: Host, job_id: JobId) -> str:
-    """hash: status, spec, progress, token, checkpoint, result; deleted on dismiss."""
+    """hash: see ``registry.records``, record ``job``; deleted on dismiss."""
     return f"bj:h:{host}:job:{job_id}"
 
 
 def holds(host: Host, job_id: JobId) -> str:
-    """hash: reason of a hold of the job -> its cause."""
+    """hash: reason of a hold of the job -> its cause; see ``registry.records``, record ``holds``."""
     return f"bj:h:{host}:holds:{job_id}"
 
 
@@ -33,7 +33,10 @@ def wake(host: Host, job_id: JobId) -> str:
 
 
 def tally(host: Host, txn: TxnId) -> str:
-    """hash: the host's share of a transaction: number of members owing each barrier, number of failed members."""
+    """hash: the host's share of a transaction: number of members owing each step, of failed members, and more.
+
+    See ``registry.records``, record ``tally``.
+    """
     return f"bj:h:{host}:share:{txn}"
 
 
@@ -92,7 +95,10 @@ def abandoned(host: Host) -> str:
 
 
 def card(host: Host) -> str:
-    """hash: the registration and the heartbeat counters of the host's workers (``copy-``: the copy worker's)."""
+    """hash: the registration and the heartbeat counters of the host's workers.
+
+    See ``registry.records``, record ``card``.
+    """
     return f"bj:h:{host}:card"
 
 
@@ -150,7 +156,7 @@ def due_wake() -> str:
 
 
 def txn(txn_id: TxnId | str) -> str:
-    """hash: members' hosts, rev, barrier, decision."""
+    """hash: see ``registry.records``, record ``txn``."""
     return f"bj:txn:{txn_id}"
 
 
@@ -160,7 +166,7 @@ def order(txn_id: TxnId) -> str:
 
 
 def run(run_id: RunId) -> str:
-    """hash: name, state and counts of a run."""
+    """hash: state, terms, counts and sums of a run; see ``registry.records``, record ``run``."""
     return f"bj:run:{run_id}"
 
 
@@ -185,11 +191,7 @@ def prunes() -> str:
 
 
 def run_notices(run_id: RunId) -> str:
-    """hash: the notices of a run.
-
-    Per notice of the end of the run, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message.  Per notice of
-    a need also ``message:N`` and ``about:N``; ``told:`` and the name of the need -> the mark of the last episode.
-    """
+    """hash: the notices of a run, numbered; see ``registry.records``, record ``run_notices``."""
     return f"bj:run:{run_id}:notices"
 
 
@@ -224,11 +226,9 @@ def watched() -> str:
 
 
 def names() -> str:
-    """hash: data of names of run files; times in ms by the steady clock.
+    """hash: data of names of run files, above all the time limits between successes.
 
-    ``told:refused NAME`` and ``told:overdue NAME`` -> the mark of the last notice.  For names with a time limit between
-    successes: ``overdue:NAME`` -> seconds, ``about:NAME`` -> file and recipients, packed, ``since:NAME`` -> the time of
-    the first declaration, ``good:NAME`` -> end and id of the last successful run.
+    See ``registry.records``, record ``names``.
     """
     return "bj:names"
 
@@ -279,7 +279,7 @@ def stores() -> str:
 
 
 def store(name: str) -> str:
-    """hash: a store: path, jobs, speed (0: no limit), time and author of the last change, current flow in bytes/s."""
+    """hash: the path, the limits and the flow of a store; see ``registry.records``, record ``store``."""
     return f"bj:store:{name}"
 
 
@@ -299,24 +299,15 @@ def nodes() -> str:
 
 
 def hosts() -> str:
-    """hash: the coordinator's data of each host, by field prefix.
+    """hash: the coordinator's data of each host: judgement, limit, standstill, refused events, and a rename.
 
-    The judgement of the host (``state:``, ``since:``) and of its workers (``steps:``, ``copy:``), the limit
-    (``speed:``), the start of a standstill of the line and the number of claims then (``standing:``), the number of
-    refused events (``refused:``) and the time of the last one (``refused-at:``, ms), and a rename in progress
-    (``renaming:``).
+    See ``registry.records``, record ``hosts``.
     """
     return "bj:hosts"
 
 
 def daemons() -> str:
-    """hash: data of the daemons.
-
-    coordinator, finalizer -> milliseconds of the last loop, by Redis' clock; ``seq:`` and a daemon's name -> its
-    position in the events; ``aside:`` and a daemon's name -> the items put aside, packed; ``attention`` -> the
-    thresholds for needs, packed; ``apprise:yes`` and ``apprise:no`` -> the last time that a coordinator reported to
-    have apprise, or not.
-    """
+    """hash: signs of life and data of the daemons; see ``registry.records``, record ``daemons``."""
     return "bj:daemons"
 
 
@@ -346,11 +337,7 @@ def decisions() -> str:
 
 
 def restart() -> str:
-    """hash: the run id of Redis and the number of decisions when Redis was started.
-
-    ``beat:HOST`` -> the beat at that time of a host not heard since; ``lost:HOST`` -> the highest lost decision known
-    to the host.
-    """
+    """hash: the last start of Redis, and the hosts not heard since; see ``registry.records``, record ``restart``."""
     return "bj:restart"
 
 
