@@ -87,7 +87,7 @@ def test_a_store_is_removed_once_no_job_uses_it_and_comes_back_with_a_file(nas, 
     for job in ("a", "b"):
         here.cancel(job)
         fleet.walk(here.get(job).transaction)
-    assert command("stores", "remove", "nas1") == (0, "nas1: forgotten; what lies in it was not touched\n", "")
+    assert command("stores", "remove", "nas1") == (0, "nas1: forgotten; the files in the store were not touched\n", "")
     assert (here.stores(), fleet.events("STORE_REMOVED")) == ([], [("STORE_REMOVED", "nas1")])
     here.registry.limits.flow({"nas1": 5})  # as a coordinator that looked a moment before
     no_store = "blockjobs: no store is named 'nas1'; a name of `blockjobs stores` was expected\n"

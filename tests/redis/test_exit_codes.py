@@ -238,7 +238,7 @@ def test_a_follower_of_a_run_that_is_gone_ends_and_says_so(follower, lose, comma
 
     with meanwhile(act):
         code, _, err = command(*words)
-    assert (code, err.count("is gone from the registry, and nobody can say how it ended")) == (Exit.GONE, 1)
+    assert (code, err.count("is gone from the registry, and the outcome is unknown")) == (Exit.GONE, 1)
 
 
 @pytest.mark.parametrize("follower", FOLLOWERS)

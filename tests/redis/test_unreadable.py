@@ -228,7 +228,7 @@ def test_status_and_history_show_every_other_run_and_the_jobs_of_the_odd_one(odd
     assert named(err, f"run {RUNS[1]}")
     code, out, err = command("status")
     assert code == 0
-    assert f"{RUNS[1]}: what it is cannot be read\n" in out
+    assert f"{RUNS[1]}: the record of the run cannot be read\n" in out
     assert out.count(" a ") == 3
 
 

@@ -212,7 +212,7 @@ def test_an_image_that_is_written_or_whose_host_is_away_is_skipped_and_named(up,
     concluded(up, run)
     assert up.registry.views.verdict(run.id) is Verdict.FAILED
     code, _, err = command("retry", run.id)
-    assert (code, "has no file that says again what it went without: start it as it was started" in err) == (2, True)
+    assert (code, "has no run file, which names the skipped jobs: start the run as before" in err) == (2, True)
     up.registry.hosts.judge(ALPHA, "down")
     assert "nothing can be verified now: host 'alpha' is down since" in refused(f"{NIGHT}.b")
 

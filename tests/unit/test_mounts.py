@@ -322,7 +322,7 @@ def test_a_root_that_went_is_forgotten_once_nothing_is_open_beneath_it(tmp_path,
     opened(config_of(tmp_path, old), spec)
     config = config_of(tmp_path, new)
     code, _, err = roots_command(config, "forget", str(old))
-    assert (code, "transaction 'R' is not over beneath it" in err) == (2, True)
+    assert (code, "transaction 'R' is still open beneath this path" in err) == (2, True)
     there = Roots(config).with_former()
     settle.abort_job(there, spec, 1, opened=True)
     Backup().clean(there, spec)

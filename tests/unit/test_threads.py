@@ -240,7 +240,7 @@ def test_errands_for_which_no_thread_could_be_made_are_done_once_one_can_be(monk
             raise RuntimeError("can't start new thread")
         return vital_thread(target, name)
 
-    monkeypatch.setattr("blockworker.steps.lanes.vital", refuse_once)
+    monkeypatch.setattr("blockworker.steps.lanes.vital_thread", refuse_once)
     lanes = Lanes(Runner, str)
     assert lanes.hand(Errand("touch", ("touch", "x"), frozenset(), {}, "x", done=lambda _: done.set()))
     assert not done.is_set()

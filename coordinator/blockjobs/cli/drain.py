@@ -61,7 +61,7 @@ def why_attempt_goes_on(fleet: Fleet, job: JobView) -> str:
     """Why a job still has an attempt."""
     judged = fleet.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
     if judged.state != "up":
-        return f"job {job.id} has an attempt, and nobody can say how it is: host {job.host} is {judged.state}"
+        return f"job {job.id} has an attempt of unknown state: host {job.host} is {judged.state}"
     return f"job {job.id} has not stopped writing yet" if job.busy else f"job {job.id} is paused and not parked yet"
 
 

@@ -48,7 +48,7 @@ def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | N
             raise click.UsageError("--forget NAME is given alone")
         with Fleet(url) as fleet:
             if not fleet.registry.names.forget(forget):
-                raise Refused(f"nothing is known of a name '{forget}'; `blockjobs overdue` lists those that are known")
+                raise Refused(f"the name '{forget}' is not known; `blockjobs overdue` lists the known names")
         click.echo(f"{forget}: forgotten, until its run file is started with 'overdue' again")
         return OK
     try:

@@ -60,7 +60,7 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
     if json:
         print_json({"name": name, "dry-run": dry_run, "targets": [outcome.to_json() for outcome in outcomes]})
     elif not outcomes:
-        click.echo(f"{name}: nothing of it is published")
+        click.echo(f"{name}: no backup of this name is published")
     else:
         click.echo("\n".join(prune_table(outcomes, dry=dry_run)))
         click.echo(f"{name}: {prune_summary(outcomes)}" + (" (dry run: nothing was changed)" if dry_run else ""))

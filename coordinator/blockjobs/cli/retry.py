@@ -99,7 +99,7 @@ def left_out(fleet: Fleet, run: RunView) -> Callable[[datetime], tuple[list[JobS
     if not wanted:
         return lambda _: ([], ())
     if not run.fields.file:
-        raise Refused(f"run '{run.id}' has no file that says again what it went without: start it as it was started")
+        raise Refused(f"run '{run.id}' has no run file, which names the skipped jobs: start the run as before")
     had = {name_within_run(place.job, run.id) for place in fleet.registry.views.places(run.id)}
     read = runfile.read_run_file(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
     facts = gather_fleet_facts(fleet, read, lambda text: click.echo(text, err=True))

@@ -138,9 +138,9 @@ def about_job(scene: Scene) -> Iterator[str]:
         "attempts": _attempts_text(job),
         "bytes": ", ".join(f"{name} {size_text(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
-        "died": f"its last attempt that was lost: {job.died}" if job.died else "",
+        "died": f"last lost attempt: {job.died}" if job.died else "",
         "error": job.error,
-        "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
+        "tries": f"try {job.tries} now; the last try failed: {job.failed_with}" if job.failed_with else "",
         **{
             name: in_words(job.result.get(name, ()), job.result.get(f"{name}-more", 0), most=RANGES)
             for name in ("differing", "unreadable", "salvaged")
@@ -169,7 +169,7 @@ def _undefined_text(scene: Scene) -> str:
     listed = host.facts.get("undefined")  # None: the steps worker has just started and has not read its records yet
     if listed is None or any(left["device"] == device for left in listed):
         return job.undefined
-    return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
+    return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or the device was cleared"
 
 
 def _cut_text(scene: Scene) -> str:

@@ -143,7 +143,7 @@ def in_force(holding: Holding, now: float) -> str:
 def show_run(fleet: Fleet, run_id: RunId, *, most: int) -> None:
     """Show a run and at most ``most`` of the run's jobs; 0: every job, -1: no job."""
     run = next(iter(fleet.registry.views.runs_of([run_id])), None)
-    click.echo(run_heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
+    click.echo(run_heading(run, time.time()) if run is not None else f"{run_id}: the record of the run cannot be read")
     if most < 0:
         return
     for need in () if run is None or run.ended else needs_of_run(fleet, run_id)[:BRIEF]:

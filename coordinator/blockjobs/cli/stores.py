@@ -89,7 +89,7 @@ def remove(name: str, url: str | None) -> None:
     """
     with Fleet(url) as fleet:
         fleet.remove_store(name, by=user_and_machine())
-    click.echo(f"{name}: forgotten; what lies in it was not touched")
+    click.echo(f"{name}: forgotten; the files in the store were not touched")
 
 
 def copies_text(limit: int) -> str:

@@ -203,7 +203,7 @@ class RunGone(BlockjobsError):
 
     def __init__(self, id_: str) -> None:
         super().__init__(
-            f"'{id_}' is gone from the registry, and nobody can say how it ended: it was removed, or Redis came back "
+            f"'{id_}' is gone from the registry, and the outcome is unknown: it was removed, or Redis came back "
             "without it; `blockjobs doctor` says how the registry is"
         )
         self.id = id_

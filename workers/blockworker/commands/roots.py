@@ -82,7 +82,7 @@ def forget(path: str, config: Path) -> None:
         known = here.with_former()
         if any(Root(each) == Root(path) and os.path.isdir(each) for each in known.config.target_roots):
             for record in journal.scan_open_journals(known, Root(path)):
-                raise Refused(f"{path}: transaction '{record.transaction}' is not over beneath it")
+                raise Refused(f"{path}: transaction '{record.transaction}' is still open beneath this path")
         here.mounts.forget(path)
     click.echo(f"{path}: forgotten")
 
