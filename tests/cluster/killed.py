@@ -20,7 +20,7 @@ T = TypeVar("T")
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
 # The same for system calls by ctypes, of which Python's audit hooks see nothing: attributes of
 # ``blockworker.system.kernel``.
-KERNEL_CHANGES = ("rename_noreplace", "rename_exchange", "clone", "clone_range", "punch_hole", "allocate")
+KERNEL_CHANGES = ("rename_noreplace", "rename_exchange", "clone_file", "clone_range", "punch_hole", "allocate_range")
 
 
 def forked(act: Callable[[], object]) -> int:

@@ -17,9 +17,9 @@ from typing import Final
 from fleet import DEADLINE, MIB, Fleet
 from talk import Monitor
 
-from blockjobs.cli import run as cli_run
 from blockjobs.cli import runfile
 from blockjobs.cli.gather import gather_fleet_facts
+from blockjobs.cli.start import read_whole, submit_run
 from blockjobs.client.event_stream import Stream
 from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model.errors import NoSuchJob
@@ -72,14 +72,14 @@ class Lane:
         for host in HOSTS:
             self.out(host, name).mkdir(parents=True, exist_ok=True)
         self.file.write_text(f"version: 1\nname: {name}-{self.number}\n{top}\n{body}\n")
-        read, known = cli_run.read_whole(self.file, (), ()), runfile.FleetFacts()
+        read, known = read_whole(self.file, (), ()), runfile.FleetFacts()
 
         def ask() -> None:
             nonlocal known
             known = gather_fleet_facts(self.here, read, lambda _: None)
 
         self.listen(Stream(self.here.registry, self.here.registry.events.last()))
-        return cli_run.submit(self.here, lambda now: read.plan(now, known), ask).run
+        return submit_run(self.here, lambda now: read.plan(now, known), ask).run
 
     def out(self, host: str, name: str) -> Path:
         return self.fleet.root(host) / "out" / f"{name}-{self.number}"

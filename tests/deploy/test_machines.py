@@ -22,8 +22,8 @@ redis-cli --no-auth-warning -u "$(sed -n 's/^BLOCKJOBS_REDIS_URL=//p' /etc/block
 
 SNAPSHOT = """
 import json, sys
-from blockjobs.registry.connection import connect
-client = connect(sys.argv[1])
+from blockjobs.registry.connection import connect_client
+client = connect_client(sys.argv[1])
 read = {
     b"hash": lambda key: sorted(client.hgetall(key).items()),
     b"list": lambda key: client.lrange(key, 0, -1),

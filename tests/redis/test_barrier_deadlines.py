@@ -38,7 +38,7 @@ class Bell:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(finalizer, "boottime", clock)
+    monkeypatch.setattr(finalizer, "seconds_since_boot", clock)
     return clock
 
 
@@ -229,7 +229,7 @@ def test_a_transaction_that_was_long_at_a_step_makes_room_for_others_before_the_
         clock.now += finalizer.TURN + 0.1
         return clock.now
 
-    monkeypatch.setattr(finalizer, "boottime", slow)
+    monkeypatch.setattr(finalizer, "seconds_since_boot", slow)
     turn_until_all_are_over(mine)
     assert fleet.next(RUN) == finalizer.Do(Step.PREPARE, frozenset({ALPHA})), "one step was done, and no other"
     assert mine.doorbell.rung == []

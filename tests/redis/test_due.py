@@ -155,9 +155,9 @@ def test_a_finalizer_remembers_nothing_of_what_another_one_ended(fleet, monkeypa
         fleet.registry.verbs.cancel(f"j{n}")
         fleet.walk(txn)
         fleet.close(txn)
-    monkeypatch.setattr(finalizer, "boottime", lambda: seconds_since_boot() + finalizer.RING_AGAIN + 1)
+    monkeypatch.setattr(finalizer, "seconds_since_boot", lambda: seconds_since_boot() + finalizer.RING_AGAIN + 1)
     mine.once()
-    monkeypatch.setattr(finalizer, "boottime", lambda: seconds_since_boot() + 2 * finalizer.RING_AGAIN)
+    monkeypatch.setattr(finalizer, "seconds_since_boot", lambda: seconds_since_boot() + 2 * finalizer.RING_AGAIN)
     mine.once()
     assert not mine._waiting
     assert not mine._rest

@@ -66,10 +66,10 @@ def test_what_is_staged_is_seen_by_nobody_and_touched_by_no_verb(registry, clien
 CLIENT = """\
 import sys
 from puppets import many
-from blockjobs.registry.connection import connect
+from blockjobs.registry.connection import connect_client
 from blockjobs.registry.doors import Registry
 url, jobs = sys.argv[1], int(sys.argv[2])
-registry = Registry(connect(url))
+registry = Registry(connect_client(url))
 sys.stdin.readline()
 registry.submit.submit(many(jobs))
 """

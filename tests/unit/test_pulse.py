@@ -43,7 +43,7 @@ class Worker:
 @pytest.fixture
 def worker(monkeypatch):
     worker = Worker()
-    monkeypatch.setattr(pulse, "boottime", lambda: worker.now)
+    monkeypatch.setattr(pulse, "seconds_since_boot", lambda: worker.now)
     worker.taken.note()
     return worker
 

@@ -18,7 +18,7 @@ told = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
 libc.malloc_info(0, told)
 libc.fclose(told)
 """
-BEGIN = "from blockjobs.cli.service import begin; begin()"
+BEGIN = "from blockjobs.cli.service import set_up_service; set_up_service()"
 EIGHT_THREADS = """
 gate = threading.Barrier(9)
 

@@ -216,12 +216,12 @@ def test_an_image_that_would_take_all_memory_is_damaged(tmp_path):
 
 STARTER = """
 import os, sys, threading
-from blockworker.volumes.export import Export, handed
+from blockworker.volumes.export import Export, duplicate_for_export
 from blockworker.volumes.qemuimg import path_of
 import fcntl
 fd = os.open(sys.argv[1], os.O_RDWR)
 fcntl.flock(fd, fcntl.LOCK_EX)
-kept = handed(fd)
+kept = duplicate_for_export(fd)
 node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(kept)}}
 def start():
     global export

@@ -16,7 +16,7 @@ from blockworker.watch import watcher
 
 def test_a_process_that_outlives_its_sigkill_is_reported_once(monkeypatch, caplog):
     now = [0.0]
-    monkeypatch.setattr(watcher, "boottime", lambda: now[0])
+    monkeypatch.setattr(watcher, "seconds_since_boot", lambda: now[0])
     config = HostConfig(name=Host("a"), read_roots=(), write_roots=())
     here = watcher.Watcher(SimpleNamespace(host=Host("a")), Roots(config), tidy=lambda: None)
     standing = AttemptStanding(job="R.a", txn="R", token=1, attempt="a0", cancelled=False, fenced=True)

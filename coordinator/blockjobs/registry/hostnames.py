@@ -42,7 +42,7 @@ HOST_KEYS: Final[dict[str, KeyFate]] = {
     "job":           KeyFate.WITH_JOBS,
     "holds":         KeyFate.WITH_JOBS,  # gone with the end of the job, as the next three
     "wake":          KeyFate.WITH_JOBS,
-    "share":         KeyFate.WITH_JOBS,
+    "tally":         KeyFate.WITH_JOBS,
     "members":       KeyFate.WITH_JOBS,
     "sizes":         KeyFate.CARRIED,
     "abandoned":     KeyFate.CARRIED,
