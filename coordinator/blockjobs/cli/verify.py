@@ -30,6 +30,17 @@ ITSELF = "a verification itself"  # not reported where a glob matches a verifica
 
 
 @dataclass(frozen=True, slots=True)
+class NoImage:
+    """The lack of an image to verify: a reason in a few words, shared by many jobs, and more about this job."""
+
+    reason: str
+    more: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.more}" if self.more else self.reason
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSelection:
     """The images of an ID, and the number of jobs without an image, by reason."""
 
@@ -41,11 +52,11 @@ class ImageSelection:
         """``2 failed, 1 pruned``."""
         return ", ".join(f"{number} {reason}" for reason, number in self.left.items() if reason != ITSELF)
 
-    def put(self, each: PublishedImage | str) -> None:
+    def put(self, each: PublishedImage | NoImage) -> None:
         if isinstance(each, PublishedImage):
             self.images.append(each)
         else:
-            self.left[each.partition(":")[0]] += 1
+            self.left[each.reason] += 1
 
 
 def verify_there(fleet: Fleet, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float) -> int:
@@ -96,7 +107,7 @@ class Shelf:
     """The published images by the history, and for jobs on record the reasons for a missing image."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._here = fleet
+        self._fleet = fleet
         self._runs = {run.id: run for run in fleet.runs()}
         self._targets: dict[str, list[PublishedTarget]] = {}  # by run
         self._holder: dict[tuple[str, str], str] = {}  # the run that wrote the file at a place last
@@ -127,12 +138,12 @@ class Shelf:
         return found.images
 
     def _whole(self, run: RunView, found: ImageSelection) -> None:
-        order = {place.job: at for at, place in enumerate(self._here.registry.views.places(run.id))}
+        order = {place.job: at for at, place in enumerate(self._fleet.registry.views.places(run.id))}
         targets = sorted(self._targets.get(run.id, ()), key=lambda target: order.get(JobId(target.job), 0))
         for target in targets:
             found.put(self._there(target))
         listed = {target.job for target in targets}
-        on_record = [job for job in self._here.list(run.id) if job.run == run.id and job.id not in listed]
+        on_record = [job for job in self._fleet.list(run.id) if job.run == run.id and job.id not in listed]
         for job in on_record:
             found.put(image_outside_history(job))
         if not listed and not on_record and run.pruned:
@@ -140,7 +151,7 @@ class Shelf:
 
     def _itself(self, run: RunView) -> bool:
         """Whether a run is a verification, which never publishes anything, over or not."""
-        return all(job.type == verifications.TYPE for job in self._here.list(run.id))
+        return all(job.type == verifications.TYPE for job in self._fleet.list(run.id))
 
     def _like(self, text: str) -> ImageSelection:
         found = ImageSelection()
@@ -156,7 +167,7 @@ class Shelf:
             if is_glob_match(target.job, text):
                 found.put(self._there(target))
         listed = {target.job for target in others}
-        for job in self._here.registry.views.jobs(self._here.glances.jobs_like(text)):
+        for job in self._fleet.registry.views.jobs(self._fleet.glances.jobs_like(text)):
             if job.run not in whole and job.id not in listed:
                 found.put(image_outside_history(job))
         return found
@@ -172,38 +183,38 @@ class Shelf:
                 return images
             got = found[0]
         else:
-            try:
-                got = image_outside_history(self._here.get(text)) if text.isascii() else ""
-            except NoSuchJob:
-                got = ""
-            if not got:
+            if not text.isascii():
                 raise NoSuchRun(text)
+            try:
+                got = image_outside_history(self._fleet.get(text))
+            except NoSuchJob:
+                raise NoSuchRun(text) from None
         if isinstance(got, PublishedImage):
             return [got]
         raise Refused(f"job '{text}' has nothing to verify: {got}")
 
-    def _there(self, target: PublishedTarget) -> PublishedImage | str:
+    def _there(self, target: PublishedTarget) -> PublishedImage | NoImage:
         holder = self._holder[target.place]
         if holder != target.run:
-            return f"replaced: by {holder}"
+            return NoImage("replaced", f"by {holder}")
         return PublishedImage(host=target.host, path=target.path, run=target.run, job=target.job)
 
 
-def image_outside_history(job: JobView) -> PublishedImage | str:
+def image_outside_history(job: JobView) -> PublishedImage | NoImage:
     """The image of a job outside of the history, which only a restore has; else why the job has no image."""
     if job.type == verifications.TYPE:
-        return ITSELF
+        return NoImage(ITSELF)
     if job.status is not Status.CONCLUDED:
-        return f"not over: it is {job.status}"
+        return NoImage("not over", f"it is {job.status}")
     if job.ret:
-        return f"failed: {job.error}" if not job.cancelled else "cancelled"
+        return NoImage("cancelled") if job.cancelled else NoImage("failed", job.error)
     image = image_of(job.spec)
     if image is None:
-        return f"without an image in a file: its target is {job.spec.target.text}"
+        return NoImage("without an image in a file", f"its target is {job.spec.target.text}")
     if job.type != restores.TYPE:
-        return "pruned"
+        return NoImage("pruned")
     kept = bool(job.spec.options.get(restores.KEEP_DIGESTS))
-    return image if kept else "restored without --keep-digests: there is nothing to compare it with"
+    return image if kept else NoImage("restored without --keep-digests", "there is nothing to compare it with")
 
 
 def readable_images(

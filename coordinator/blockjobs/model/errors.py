@@ -29,6 +29,14 @@ class BadInput(Refused):
     """A field of a run file, a command line or a dict is wrong; the message names the field and the expected form."""
 
 
+class BadField(BadInput):
+    """One field of a dict is wrong; ``field``: its name, as its author wrote it."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
 class NoSuchJob(Refused):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"Block job '{job_id}' not found")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blockjobs.model.errors import BadInput
+from blockjobs.model.errors import BadField
 
 SYNC: Final = ("full", "top", "none")
 GRANULARITY: Final = 64 << 10  # bytes; unit in which a dirty chunk is written
@@ -20,17 +20,17 @@ def mirror_options(given: Mapping[str, Any], *, sync: str = "full") -> dict[str,
     """The ``options`` of a mirror's ``JobSpec``; 0 and missing keys stand for the defaults.
 
     Raises:
-        BadInput: with QEMU's text.
+        BadField: with QEMU's text.
     """
     if sync not in SYNC:
-        raise BadInput(f"Sync mode '{sync}' not supported")
+        raise BadField("sync", f"Sync mode '{sync}' not supported")
     granularity, buffer = given.get("granularity") or 0, given.get("buf-size") or 0
     if granularity and not SMALLEST <= granularity <= LARGEST:
-        raise BadInput("Parameter 'granularity' expects a value in range [512B, 64MB]")
+        raise BadField("granularity", "Parameter 'granularity' expects a value in range [512B, 64MB]")
     if granularity & (granularity - 1):
-        raise BadInput("Parameter 'granularity' expects a power of 2")
+        raise BadField("granularity", "Parameter 'granularity' expects a power of 2")
     if buffer < 0:
-        raise BadInput("Invalid parameter 'buf-size'")
+        raise BadField("buf-size", "Invalid parameter 'buf-size'")
     if given.get("copy-mode", "background") != "background":
-        raise BadInput(f"Parameter 'copy-mode' does not accept value '{given['copy-mode']}'")
+        raise BadField("copy-mode", f"Parameter 'copy-mode' does not accept value '{given['copy-mode']}'")
     return {key: given[key] for key in KEYS if given.get(key)}

@@ -18,7 +18,7 @@ from blockjobs.cli.runfile.text import Fault, Text, parse_run_file
 from blockjobs.cli.runfile.units import SALVAGED
 from blockjobs.cli.runfile.yaml_places import yaml_text
 from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, verifications, volumespec
-from blockjobs.model.errors import BadInput, HostsAway, Refused
+from blockjobs.model.errors import BadField, BadInput, HostsAway, Refused
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, RunFields, Skipped, Store, transaction_id
@@ -291,9 +291,8 @@ def _own_driver_options(at: int, draft: JobDraft, options: runs.PlanOptions) -> 
                 raise JobFault(at, key, "not accepted by type 'mirror', which follows its source")
         try:
             return mirrors.mirror_options(said, sync=sync)
-        except BadInput as wrong:
-            field = next((key for key in mirrors.KEYS if f"'{key}'" in str(wrong)), "sync")
-            raise JobFault(at, field, str(wrong)) from None
+        except BadField as wrong:
+            raise JobFault(at, wrong.field, str(wrong)) from None
     if kind == "backup":
         quiesce = str(said.get("quiesce") or "")
         own.pop("quiesce", None)
