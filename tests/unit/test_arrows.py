@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ ROOMS = (
 PURE = ("redis", "celery", "kombu", "click", "rich", "psutil", "subprocess", "socket", "time", "random")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at its top or later; ``from a import b`` counts as ``a`` and ``a.b``."""
     found = set()
