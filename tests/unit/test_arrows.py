@@ -104,7 +104,7 @@ def rooms(path: Path) -> set[str]:
 
 
 def test_every_file_of_the_data_plane_lies_in_a_room():
-    packages = {path.name for path in DATA.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    packages = {path.name for path in DATA.iterdir() if (path / "__init__.py").is_file()}
     assert packages == set(ROOMS) - {"app"}
     assert {path.name for path in DATA.glob("*.py")} == {"__init__.py", "app.py"}
 
