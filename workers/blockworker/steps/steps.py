@@ -59,8 +59,7 @@ class Steps:
         every = self._answers.every_member(txn, jobs)
         owing = [each for each in every if _owes_step(each, Step(step))]
         log.info("transaction %s: %s of %d members, of which %d owe it", txn, step, len(every), len(owing))
-        self._answer_unreadable(txn, Step(step), [each for each in every if isinstance(each, UnreadableMember)])
-        members = [each for each in every if isinstance(each, Member)]
+        self._answer_unreadable(txn, Step(step), [each for each in owing if isinstance(each, UnreadableMember)])
         by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
             Step.OPEN: self._open,
             Step.PREPARE: self._prepare,
@@ -70,26 +69,24 @@ class Steps:
             if step == Step.CUT:  # all members at once
                 cut_members(self._answers, self._roots, txn, self._driver)
             else:
-                by_name[Step(step)](txn, members)
+                by_name[Step(step)](txn, [each for each in owing if isinstance(each, Member)])
             if step == Step.SETTLE:
-                self._clean(members)
+                self._clean([each for each in every if isinstance(each, Member)])
         except (LockBusy, StagingBusy) as busy:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
-    def _answer_unreadable(self, txn: TxnId, step: Step, members: Sequence[UnreadableMember]) -> None:
+    def _answer_unreadable(self, txn: TxnId, step: Step, owing: Sequence[UnreadableMember]) -> None:
         """Answer as failed for members whose record this version cannot read.
 
         A failed settle is owed until a version that can read the record does the settle.
         """
         if step == Step.SETTLE and not self._answers.decision(txn)[0]:
             return
-        owing = [each for each in members if _owes_step(each, step)]
         for each in owing:
             log.error("transaction %s: %s: %s", txn, step, each.text)
         self._answers.answer(txn, step, [Answer(each.job, errno.EINVAL, each.text) for each in owing])
 
-    def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if _owes_step(member, Step.OPEN)]
+    def _open(self, txn: TxnId, owing: Sequence[Member]) -> None:
         room = Room(self._roots, self._answers.needs(txn))
 
         def begin(batch: Batch, member: Member) -> Durably[Opened]:
@@ -118,8 +115,7 @@ class Steps:
             last = dict(self._answers.last_sizes(member.spec for member, _ in batch))
             self._answer(txn, Step.OPEN, batch, answer)
 
-    def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if _owes_step(member, Step.PREPARE)]
+    def _prepare(self, txn: TxnId, owing: Sequence[Member]) -> None:
         skew = self._answers.skew(txn)
 
         def begin(batch: Batch, member: Member) -> Durably[Prepared | None]:
@@ -136,12 +132,11 @@ class Steps:
         for batch in self._batches(self._roots, owing, begin):
             self._answer(txn, Step.PREPARE, batch, answer)
 
-    def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
+    def _settle(self, txn: TxnId, owing: Sequence[Member]) -> None:
         decision, number, incarnation = self._answers.decision(txn)  # from the registry, never from a message
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
-        owing = [member for member in members if _owes_step(member, Step.SETTLE)]
         roots = self._roots.with_former()
 
         def begin(batch: Batch, member: Member) -> Durably[str]:
