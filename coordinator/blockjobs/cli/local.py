@@ -105,7 +105,7 @@ def _read_host_keys(path: Path) -> dict[str, Any]:
 
 
 def _is_toml_value(value: object) -> bool:
-    """Whether ``_toml`` can write a value, of the kinds in a ``host.toml``."""
+    """Whether ``_toml_text`` can write a value, of the kinds in a ``host.toml``."""
     match value:
         case dict():
             return all(map(_is_toml_value, value.values()))

@@ -1,7 +1,7 @@
 """Notices of a run's end or of a need for a person: kinds of URLs, redaction, messages and retry times.
 
 A URL may hold a secret anywhere: in the user info, in the query, and with most services in the path or in place of the
-host.  Every URL or error text for display, logs or records goes through ``shown`` and ``scrubbed``.
+host.  Every URL or error text for display, logs or records goes through ``public_url`` and ``scrubbed_text``.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def public_url(url: str) -> str:
 
 
 def scrubbed_text(text: str, url: str, *secrets: str) -> str:
-    """``text`` as one line, without the parts of ``url`` hidden by ``shown``, and without ``secrets``."""
+    """``text`` as one line, without the parts of ``url`` hidden by ``public_url``, and without ``secrets``."""
     open_ = public_url(url)
     rest = url.partition("://")[2]
     parts = {rest, unquote(rest), *re.split(r"[/?&=:@#,+]", rest), *re.split(r"[/?&=:@#,+]", unquote(rest)), *secrets}
@@ -171,7 +171,7 @@ def attention_body(
 
 
 def notice_title(said: Mapping[str, Any]) -> str:
-    """The title line of a ``body`` or an ``attention_body``, for a person."""
+    """The title line of a ``run_end_body`` or an ``attention_body``, for a person."""
     if said["verdict"] == ATTENTION:
         return f"{'TEST: ' * said['test']}blockjobs: {said['name']} needs attention: {said['needs'][0]['text']}"
     word = "skipped" if said["replaced-by"] else _SAID[Verdict(said["exit-code"])]

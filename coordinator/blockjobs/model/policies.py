@@ -1,7 +1,7 @@
 """The terms of a run beside the jobs: success and retry policies of transactions, stores, deadlines.
 
-The record of a run stores the terms as one dict, ``RunFields.to_dict``; ``verdict`` applies the terms at the end of a
-run.
+The record of a run stores the terms as one dict, ``RunFields.to_dict``; ``run_verdict`` applies the terms at the end of
+a run.
 """
 
 from __future__ import annotations

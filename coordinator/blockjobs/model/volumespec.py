@@ -403,7 +403,7 @@ def _take_parameter(keys: dict[str, Any], name: str, kind: type[Any], default: A
 
 
 def to_dict(hosted: HostedVolume) -> dict[str, Any]:
-    """The dict form, with QEMU's key names; ``parse`` is the inverse."""
+    """The dict form, with QEMU's key names; ``parse_volume`` is the inverse."""
     named = {"node-name": hosted.node} if hosted.node else {}
     return {"host": str(hosted.host), **named, **_to_keys(hosted.volume)}
 

@@ -13,7 +13,7 @@ def seconds_since_boot() -> float:
 
 
 def read_boot_id() -> str:
-    """The kernel's name for this boot; process ids, device numbers and ``boottime`` are only valid within one boot."""
+    """The kernel's name for this boot: process ids, device numbers and times since boot are valid in one boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Check arguments as QEMU's QAPI does: a command's members are a table, walked by ``check``, with QEMU's texts.
+"""Check arguments as QEMU's QAPI does, with QEMU's texts: ``check_arguments`` walks the table of a command's members.
 
 A table is written as in QEMU's schema: ``{"device": STR, "*speed": INT}``; ``*`` marks an optional member. Members are
 checked in the order of the table, then the first unknown member is refused.

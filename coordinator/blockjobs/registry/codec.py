@@ -16,7 +16,7 @@ def pack_value(value: object) -> bytes:
 
 
 def unpack_value(data: bytes) -> Any:
-    """The value of ``pack``; lists come back as lists.
+    """The value of ``pack_value``; lists come back as lists.
 
     Raises:
         ValueError: the bytes were written by an unknown version, or are damaged.

@@ -1,7 +1,7 @@
 """Clients of Redis: bytes in and out, explicit short timeouts.
 
-``connect`` makes a client with few retries, for idempotent scripts (every script of this project).  ``line`` makes a
-client without retries for an attempt, as the attempt decides how long to wait.
+``connect_client`` makes a client with few retries, for idempotent scripts (every script of this project).
+``connect_control_line`` makes a client without retries for an attempt, as the attempt decides how long to wait.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def row_of(
     held: bool = False,
     seal: str = "",
 ) -> bytes:
-    """An entry of a run's record, as read by ``_target`` and written by conclude.lua."""
+    """An entry of a run's record, as read by ``_published_target`` and written by conclude.lua."""
     packed = codec.pack_value([transaction, source, base, list(layers), salvaged, number, held, seal])
     return f"{host}:{path}\0".encode() + packed
 

@@ -21,7 +21,7 @@ def action_on_error(policy: OnError, code: int) -> tuple[Action, IoStatus]:
     """The action for the error ``code`` (a positive errno), and the io-status of a stopped job."""
     status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
     match policy:
-        case OnError.REPORT | OnError.SKIP:  # ``judge`` is never called for skipped errors
+        case OnError.REPORT | OnError.SKIP:  # ``action_on_error`` is never called for skipped errors
             return Action.REPORT, status
         case OnError.IGNORE:
             return Action.IGNORE, status

@@ -214,7 +214,7 @@ def _checked_path(key: str, path: str) -> str:
 
 
 def host_config_text(config: HostConfig) -> str:
-    """The text of a ``host.toml`` that ``load`` reads back as ``config``."""
+    """The text of a ``host.toml`` that ``load_host_config`` reads back as ``config``."""
     values: dict[str, object] = {
         "name": str(config.name),
         "slots": config.slots,

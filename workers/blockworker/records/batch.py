@@ -55,7 +55,7 @@ class Batch:
         return alone if owed is None else lambda: job in self.once("owed", owed)
 
     def place_of(self, target: str, transaction: str, job: str) -> Root:
-        """Find the root of a job's journal like ``journal.place_of``; a transaction shares the search if possible."""
+        """Find the root of a job's journal like ``journal_root``; a transaction shares the search if possible."""
         key = ("place", os.path.dirname(target), transaction)
         if (only := self.once(key, lambda: journals.only_place(self.roots, target, transaction))) is not None:
             return only

@@ -1,7 +1,8 @@
 """The host's records of devices written in place: a file on disk and a lock per device.
 
 A record is ``devices/NAME.json`` in the host's state directory; NAME is made from the device's identity and not from
-the device's path.  A record beneath a write root is found too, and ``take`` moves the record to the state directory.
+the device's path.  A record beneath a write root is found too, and ``take_device_lock`` moves the record to the state
+directory.
 Rule: from before the first byte is written until a job commits, the record says that the device's content is undefined.
 A process that writes the record or the device holds the flock of ``NAME.lock``.
 """

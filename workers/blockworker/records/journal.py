@@ -295,7 +295,7 @@ def journal_root(roots: Roots, target: str, transaction: str, job: str) -> Root:
 
 
 def only_place(roots: Roots, target: str, transaction: str) -> Root | None:
-    """The answer of ``place_of`` for every job with a target in this directory; None if the answers may differ.
+    """The answer of ``journal_root`` for every job with a target in this directory; None if the answers may differ.
 
     New journals are made at current roots only: a directory that has no journal of the transaction now will get none.
     """

@@ -187,7 +187,7 @@ def identify_device(rdev: int, path: str) -> str:
 
 
 def which_device(rdev: int, path: str) -> str:
-    """The name of a block device: ``identify``, and the properties that tell two devices of the same name apart.
+    """The name of a block device: ``identify_device``, and the properties that tell two devices of the same name apart.
 
     The name of a partition includes the first sector, the name of a loop device the file behind the device, and the
     name of a device without a name of its own the number that the kernel has given this disk since the boot.

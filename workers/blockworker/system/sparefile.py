@@ -29,7 +29,7 @@ def spare_name(name: str) -> str:
 
 
 def replace_file(folder: int, name: str, text: bytes) -> None:
-    """Replace one file with ``replacing``, run to its end."""
+    """Replace one file with ``replacing_files``, run to its end."""
     do_alone(replacing_files(folder, {name: text}))
 
 

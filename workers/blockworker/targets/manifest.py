@@ -127,7 +127,7 @@ def load_manifest(path: str, opener: Opener = as_we_are, *, changed: bool = Fals
 
 
 def parse_manifest(text: bytes, path: str, *, changed: bool = False) -> dict[str, Any]:
-    """Parse the text of a manifest; messages name the manifest by ``path``.  Raises BadInput, as ``load`` does."""
+    """Parse the text of a manifest; messages name the manifest by ``path``.  Raises as ``load_manifest``."""
     try:
         manifest: Any = json.loads(text)
     except (ValueError, RecursionError):

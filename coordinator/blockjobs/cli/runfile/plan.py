@@ -65,7 +65,7 @@ class RunFileRead:
 
 
 def load_run_file(path: Path, *, now: datetime) -> RunPlan:
-    """The run described in ``path``, started at ``now``; raises as ``read`` and ``plan`` do."""
+    """The run described in ``path``, started at ``now``; raises as ``read_run_file`` and ``plan`` do."""
     return read_run_file(path).plan(now)
 
 
